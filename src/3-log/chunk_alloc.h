@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+/*
+ * chunk_alloc.h - layer 3: who has which run. In memory only.
+ *
+ * Role     BACKING behind the WAL ring is an array of runs. A run is free or has one owner: a
+ *          log (as a chunk) or the disk (as a segment). Nothing is stored: at open the owners
+ *          mark what is theirs, and a run marked twice is MLS_EFORMAT.
+ * Reserve  Runs are taken in one of three classes; each may not take the last ones that are kept
+ *          for the classes below it: MLS_RUN_USER (user data) > MLS_RUN_CLEAN (cleaning) >
+ *          MLS_RUN_INDEX (flush and compaction, may take the last).
+ * Threads  Any; takes alloc->lock, no I/O.
+ */
+#ifndef MLS_LOG_CHUNK_ALLOC_H
+#define MLS_LOG_CHUNK_ALLOC_H
+
+#include "mlsdisk/mlsdisk.h"
+
+enum mls_run_class { MLS_RUN_USER, MLS_RUN_CLEAN, MLS_RUN_INDEX };
+
+struct mls_chunk_alloc;
+
+/* Run r lies at base_hba + r * run_blocks. */
+MLS_MUST_CHECK int mls_chunk_alloc_new(struct mls_chunk_alloc **alloc, uint64_t base_hba, uint32_t run_blocks,
+				       uint64_t nr_runs);
+void mls_chunk_alloc_free(struct mls_chunk_alloc *alloc);
+void mls_chunk_alloc_reset(struct mls_chunk_alloc *alloc);	/* all free (load of another area) */
+
+/* Runs that user data may not touch, and that cleaning may not touch. index_reserve <= user_reserve. */
+void mls_chunk_alloc_set_reserve(struct mls_chunk_alloc *alloc, uint64_t user_reserve, uint64_t index_reserve);
+
+/* MLS_ENOSPC: none for this class. Lowest free run first from a rotating hint. */
+MLS_MUST_CHECK int mls_chunk_alloc_take(struct mls_chunk_alloc *alloc, enum mls_run_class class, uint64_t *run);
+void mls_chunk_alloc_give(struct mls_chunk_alloc *alloc, uint64_t run);
+
+/* At load. MLS_EFORMAT: out of range or owned already. */
+MLS_MUST_CHECK int mls_chunk_alloc_mark(struct mls_chunk_alloc *alloc, uint64_t run);
+
+bool mls_chunk_alloc_used(struct mls_chunk_alloc *alloc, uint64_t run);
+uint64_t mls_chunk_alloc_nr_free(struct mls_chunk_alloc *alloc);
+uint64_t mls_chunk_alloc_nr_runs(const struct mls_chunk_alloc *alloc);
+uint32_t mls_chunk_alloc_run_blocks(const struct mls_chunk_alloc *alloc);
+uint64_t mls_chunk_alloc_hba(const struct mls_chunk_alloc *alloc, uint64_t run);
+/* false: hba isn't in any run. */
+bool mls_chunk_alloc_run_of(const struct mls_chunk_alloc *alloc, uint64_t hba, uint64_t *run, uint32_t *slot);
+
+#endif

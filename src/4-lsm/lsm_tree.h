@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+/*
+ * lsm_tree.h - layer 4: the index LBA -> (HBA, tag), which knows what is synced.
+ *
+ * Role     Memtable, WAL, SSTables in levels, background flush and compaction, behind one door.
+ *          The layer above writes data blocks, puts their records here, and drives sync.
+ * Epochs   A put belongs to the current epoch = the id the next sync gets. cut closes it. commit
+ *          makes it the committed one. Only one sync runs at a time (the caller's duty).
+ * Records  lba < the disk's size; hba MLS_HBA_NONE: tombstone. get gives the newest version.
+ * Listener Layer 5 counts records per segment; it is told of each record's birth and death.
+ * Errors   MLS_EAUTH, MLS_EIO from below; MLS_ENOSPC when a flush finds no run; MLS_EPOISONED
+ *          after a failed commit or WAL write; MLS_ENOMEM.
+ * Threads  put, move, get, next: any, any time. cut/wal_write/commit: one sync at a time, any
+ *          thread. new/replay/start/free: one thread, alone.
+ * Source   doc/design.md 7.
+ */
+#ifndef MLS_LSM_TREE_H
+#define MLS_LSM_TREE_H
+
+#include "0-bio/block_ring.h"
+#include "3-log/tx_log.h"
+
+struct mls_index_rec {
+	uint64_t lba;
+	uint64_t hba;
+	uint8_t tag[MLS_TAG_BYTES];
+};
+
+/* All may be called with lsm->mem_lock held: they must be short, do no I/O and not call back. */
+struct mls_lsm_listener {
+	/* A version that points to hba entered the memtable (put, move, replay). Not for tombstones. */
+	void (*born)(void *arg, uint64_t hba);
+	/* A version in a memtable is gone, and no state that can still be accepted needs it. */
+	void (*died)(void *arg, uint64_t hba);
+	/*
+	 * Around each transaction on SSTables. begin -> NULL: no memory. added: a record moved from
+	 * memtable to SSTable (its life goes on). dropped: an SSTable record is gone once the
+	 * transaction is durable. prepare: add layer 5's edits (counts of records in SSTables).
+	 * done: committed or not; frees ctx; if committed, the dropped records have died.
+	 */
+	void *(*tx_begin)(void *arg);
+	int (*tx_added)(void *ctx, uint64_t hba);
+	int (*tx_dropped)(void *ctx, uint64_t hba);
+	int (*tx_prepare)(void *ctx, struct mls_edit_group *group);
+	void (*tx_done)(void *ctx, bool committed);
+	/* Replay: the announcements of a WAL group that is about to be applied. */
+	int (*announced)(void *arg, const uint8_t *bytes, size_t nr_bytes);
+	void *arg;
+};
+
+struct mls_lsm_opts {
+	uint32_t memtable_records;	/* capacity of one memtable; the ring must take 3 of them */
+	uint64_t cache_bytes;		/* bound of the SSTable block cache */
+	bool inline_work;		/* flush and compact within put; no threads */
+	bool read_only;
+};
+
+struct mls_lsm;
+
+/* Registers MLS_OWNER_LSM with the journal. All borrowed; listener is copied. */
+MLS_MUST_CHECK int mls_lsm_new(struct mls_lsm **lsm, struct mls_tx_store *store, struct mls_journal *journal,
+			       const struct mls_keyring *keys, const struct mls_block_ring *wal_ring,
+			       const struct mls_lsm_listener *listener, const struct mls_lsm_opts *opts);
+void mls_lsm_free(struct mls_lsm *lsm);		/* stops the threads; doesn't sync */
+
+/* ---- Format: the state of an empty index, before mls_journal_start of the first session ---- */
+void mls_lsm_format(struct mls_lsm *lsm, const uint8_t first_tag[MLS_TAG_BYTES],
+		    const uint8_t session[MLS_SESSION_BYTES]);
+
+/* ---- Recovery, after mls_journal_load ---- */
+
+/* One sync as the WAL (or its start in the journal) tells it. */
+struct mls_sync_head {
+	uint64_t sync_id;
+	uint8_t tag[MLS_TAG_BYTES];		/* the group's digest: what the trusted store keeps */
+	uint8_t session[MLS_SESSION_BYTES];
+	uint64_t commit;			/* journal commit that must be there at least */
+	uint64_t generation;			/* superblock generation; 0 for the WAL start */
+	bool settled;				/* its data was durable before the group was written */
+};
+
+/*
+ * Read the WAL from its start; apply every whole group but the last, which is held back.
+ *
+ * before   the sync before the last group (or, without any group, the WAL's start);
+ * last     the last group; has_last false: there is none, and before is the newest.
+ * recs     the last group's records, valid until mls_lsm_replay_end.
+ * more_behind  what stopped the replay looks like damage, not like the end (for the message).
+ */
+struct mls_replay {
+	struct mls_sync_head before, last;
+	bool has_last;
+	const struct mls_index_rec *recs;
+	size_t nr_recs;
+	const uint8_t *announce;
+	size_t announce_bytes;
+	bool more_behind;
+};
+MLS_MUST_CHECK int mls_lsm_replay_begin(struct mls_lsm *lsm, struct mls_replay *replay);
+
+/* Apply the held group or forget it; then drop, in memory (mls_journal_apply_loaded), all SSTables
+ * of an epoch later than the accepted sync. */
+MLS_MUST_CHECK int mls_lsm_replay_end(struct mls_lsm *lsm, bool accept_last);
+
+/* Begin to write, after mls_journal_start: next sync gets next_sync_id; WAL goes on behind the
+ * accepted group. Starts the worker thread unless inline_work. */
+MLS_MUST_CHECK int mls_lsm_start(struct mls_lsm *lsm, const uint8_t session[MLS_SESSION_BYTES],
+				 uint64_t next_sync_id);
+
+/* ---- Use ---- */
+
+/* All nr records enter the current epoch, in order. May wait (smoothly) for flush and compaction. */
+MLS_MUST_CHECK int mls_lsm_put(struct mls_lsm *lsm, const struct mls_index_rec *recs, size_t nr);
+
+/* put rec if the newest version of rec->lba still points to old_hba; *moved tells. */
+MLS_MUST_CHECK int mls_lsm_move(struct mls_lsm *lsm, const struct mls_index_rec *rec, uint64_t old_hba,
+				bool *moved);
+
+/* recs[i] for lba + i; hba MLS_HBA_NONE where nothing is mapped. */
+MLS_MUST_CHECK int mls_lsm_get(struct mls_lsm *lsm, uint64_t lba, size_t nr, struct mls_index_rec *recs);
+
+/* The first mapped LBA in [lba, end). MLS_ENOENT: none. */
+MLS_MUST_CHECK int mls_lsm_next_mapped(struct mls_lsm *lsm, uint64_t lba, uint64_t end, uint64_t *found);
+
+/* ---- Sync: cut, wal_write, (flush, trusted store by the caller), commit ---- */
+
+struct mls_lsm_cut {
+	uint64_t sync_id;
+	size_t nr_records;		/* that go into the WAL group */
+	uint8_t digest[MLS_TAG_BYTES];	/* after wal_write */
+	void *priv;
+};
+
+/* Close the epoch. From here to commit (or abandon) no memtable is frozen; puts go on, into the next epoch. */
+MLS_MUST_CHECK int mls_lsm_cut(struct mls_lsm *lsm, struct mls_lsm_cut *cut);
+
+/* Write the group to the ring; may wait until a flush makes room. flags: MLS_WAL_FLAG_... */
+MLS_MUST_CHECK int mls_lsm_wal_write(struct mls_lsm *lsm, struct mls_lsm_cut *cut, const void *announce,
+				     size_t announce_bytes, uint64_t generation, uint8_t flags);
+
+/* The sync is complete: durable and in the trusted store. Versions it superseded die. */
+void mls_lsm_commit(struct mls_lsm *lsm, struct mls_lsm_cut *cut);
+
+/* The sync failed: the index is poisoned for writing. */
+void mls_lsm_abandon(struct mls_lsm *lsm, struct mls_lsm_cut *cut);
+
+/* Is there anything that a sync would have to make durable? */
+bool mls_lsm_dirty(struct mls_lsm *lsm);
+
+/*
+ * Space pressure: meet old records. Flushes the memtable if it holds synced versions and compacts
+ * until each level is merged into the deepest; afterwards, up to later puts, every dead record
+ * that the committed state allows to drop has been dropped.
+ * *progress: records were dropped.
+ */
+MLS_MUST_CHECK int mls_lsm_compact_all(struct mls_lsm *lsm, bool *progress);
+
+struct mls_lsm_stat {
+	uint64_t memtable_records, frozen_records, nr_tables, nr_table_records, flushes, compactions;
+	uint64_t cache_hits, cache_misses, committed_epoch, wal_blocks_used;
+	uint64_t level_tables[8], level_records[8];
+};
+void mls_lsm_stat(struct mls_lsm *lsm, struct mls_lsm_stat *stat);
+
+#endif
