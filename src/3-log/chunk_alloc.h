@@ -25,7 +25,7 @@ MLS_MUST_CHECK int mls_chunk_alloc_new(struct mls_chunk_alloc **alloc, uint64_t 
 void mls_chunk_alloc_free(struct mls_chunk_alloc *alloc);
 void mls_chunk_alloc_reset(struct mls_chunk_alloc *alloc);	/* all free (load of another area) */
 
-/* Runs that user data may not touch, and that cleaning may not touch. index_reserve <= user_reserve. */
+/* Free runs that user data must leave, and that cleaning must leave. index_reserve <= user_reserve. */
 void mls_chunk_alloc_set_reserve(struct mls_chunk_alloc *alloc, uint64_t user_reserve, uint64_t index_reserve);
 
 /* MLS_ENOSPC: none for this class. Lowest free run first from a rotating hint. */

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+/* test_chunk_alloc.c - each run has at most one owner, and the reserves hold. */
+#include <check.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "3-log/chunk_alloc.h"
+
+#define BASE_HBA 100u
+#define RUN_BLOCKS 16u
+
+static struct mls_chunk_alloc *alloc_of(uint64_t nr_runs)
+{
+	struct mls_chunk_alloc *alloc;
+
+	ck_assert_int_eq(mls_chunk_alloc_new(&alloc, BASE_HBA, RUN_BLOCKS, nr_runs), 0);
+	return alloc;
+}
+
+static uint64_t taken(struct mls_chunk_alloc *alloc)
+{
+	uint64_t run;
+
+	ck_assert_int_eq(mls_chunk_alloc_take(alloc, MLS_RUN_INDEX, &run), 0);
+	return run;
+}
+
+/* Goal: every run is handed out once, none beyond the end, at sizes around the word of the bitmap. */
+START_TEST(all_runs_once)
+{
+	static const uint64_t sizes[] = { 1, 2, 63, 64, 65, 127, 128, 129, 1000 };
+
+	for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+		struct mls_chunk_alloc *alloc = alloc_of(sizes[i]);
+		bool *seen = calloc(sizes[i], sizeof *seen);
+		uint64_t run = 12345;
+
+		for (uint64_t n = 0; n < sizes[i]; n++) {
+			run = taken(alloc);
+			ck_assert_uint_lt(run, sizes[i]);
+			ck_assert(!seen[run]);
+			seen[run] = true;
+			ck_assert(mls_chunk_alloc_used(alloc, run));
+			ck_assert_uint_eq(mls_chunk_alloc_nr_free(alloc), sizes[i] - n - 1);
+		}
+		ck_assert_int_eq(mls_chunk_alloc_take(alloc, MLS_RUN_INDEX, &run), MLS_ENOSPC);
+
+		/* A full one finds the single free run wherever it is and wherever the hint stands. */
+		for (uint64_t n = 0; n < sizes[i]; n++) {
+			mls_chunk_alloc_give(alloc, n * 7 % sizes[i]);
+			ck_assert_uint_eq(taken(alloc), n * 7 % sizes[i]);
+		}
+		free(seen);
+		mls_chunk_alloc_free(alloc);
+	}
+}
+END_TEST
+
+/* Goal: a run that was given isn't taken again at once, but only when the search has come around. */
+START_TEST(hint_rotates)
+{
+	struct mls_chunk_alloc *alloc = alloc_of(100);
+
+	for (uint64_t n = 0; n < 250; n++) {
+		uint64_t run = taken(alloc);
+
+		ck_assert_uint_eq(run, n % 100);
+		mls_chunk_alloc_give(alloc, run);
+	}
+	mls_chunk_alloc_free(alloc);
+}
+END_TEST
+
+START_TEST(classes_respect_reserves)
+{
+	struct mls_chunk_alloc *alloc = alloc_of(10);
+	uint64_t run = 77;
+	int i;
+
+	mls_chunk_alloc_set_reserve(alloc, 5, 2);
+	for (i = 0; i < 5; i++)
+		ck_assert_int_eq(mls_chunk_alloc_take(alloc, MLS_RUN_USER, &run), 0);
+	run = 77;
+	ck_assert_int_eq(mls_chunk_alloc_take(alloc, MLS_RUN_USER, &run), MLS_ENOSPC);
+	ck_assert_uint_eq(run, 77);
+	for (i = 0; i < 3; i++)
+		ck_assert_int_eq(mls_chunk_alloc_take(alloc, MLS_RUN_CLEAN, &run), 0);
+	ck_assert_int_eq(mls_chunk_alloc_take(alloc, MLS_RUN_CLEAN, &run), MLS_ENOSPC);
+	for (i = 0; i < 2; i++)
+		ck_assert_int_eq(mls_chunk_alloc_take(alloc, MLS_RUN_INDEX, &run), 0);
+	ck_assert_int_eq(mls_chunk_alloc_take(alloc, MLS_RUN_INDEX, &run), MLS_ENOSPC);
+
+	mls_chunk_alloc_give(alloc, 3);		/* one free: for the index only */
+	ck_assert_int_eq(mls_chunk_alloc_take(alloc, MLS_RUN_CLEAN, &run), MLS_ENOSPC);
+	ck_assert_int_eq(mls_chunk_alloc_take(alloc, MLS_RUN_INDEX, &run), 0);
+	ck_assert_uint_eq(run, 3);
+	mls_chunk_alloc_free(alloc);
+}
+END_TEST
+
+START_TEST(mark_refuses_second_owner)
+{
+	struct mls_chunk_alloc *alloc = alloc_of(70);
+
+	ck_assert_int_eq(mls_chunk_alloc_mark(alloc, 0), 0);
+	ck_assert_int_eq(mls_chunk_alloc_mark(alloc, 69), 0);
+	ck_assert_int_eq(mls_chunk_alloc_mark(alloc, 69), MLS_EFORMAT);
+	ck_assert_int_eq(mls_chunk_alloc_mark(alloc, 70), MLS_EFORMAT);
+	ck_assert_int_eq(mls_chunk_alloc_mark(alloc, UINT64_MAX), MLS_EFORMAT);
+	ck_assert_uint_eq(mls_chunk_alloc_nr_free(alloc), 68);
+	ck_assert_uint_eq(taken(alloc), 1);
+
+	mls_chunk_alloc_reset(alloc);
+	ck_assert_uint_eq(mls_chunk_alloc_nr_free(alloc), 70);
+	ck_assert_int_eq(mls_chunk_alloc_mark(alloc, 69), 0);
+	ck_assert_uint_eq(taken(alloc), 0);
+	mls_chunk_alloc_free(alloc);
+}
+END_TEST
+
+START_TEST(places)
+{
+	struct mls_chunk_alloc *alloc = alloc_of(3);
+	uint64_t run = 9;
+	uint32_t slot = 9;
+
+	ck_assert_uint_eq(mls_chunk_alloc_nr_runs(alloc), 3);
+	ck_assert_uint_eq(mls_chunk_alloc_run_blocks(alloc), RUN_BLOCKS);
+	ck_assert_uint_eq(mls_chunk_alloc_hba(alloc, 2), BASE_HBA + 2 * RUN_BLOCKS);
+	ck_assert(!mls_chunk_alloc_run_of(alloc, 0, &run, &slot));
+	ck_assert(!mls_chunk_alloc_run_of(alloc, BASE_HBA - 1, &run, &slot));
+	ck_assert(!mls_chunk_alloc_run_of(alloc, BASE_HBA + 3 * RUN_BLOCKS, &run, &slot));
+	ck_assert(!mls_chunk_alloc_run_of(alloc, UINT64_MAX, &run, &slot));
+	ck_assert(mls_chunk_alloc_run_of(alloc, BASE_HBA, &run, &slot));
+	ck_assert(run == 0 && slot == 0);
+	ck_assert(mls_chunk_alloc_run_of(alloc, BASE_HBA + 3 * RUN_BLOCKS - 1, &run, &slot));
+	ck_assert(run == 2 && slot == RUN_BLOCKS - 1);
+	mls_chunk_alloc_free(alloc);
+}
+END_TEST
+
+START_TEST(impossible_geometry)
+{
+	struct mls_chunk_alloc *alloc;
+
+	ck_assert_int_eq(mls_chunk_alloc_new(&alloc, 0, 0, 1), MLS_EINVAL);
+	ck_assert_int_eq(mls_chunk_alloc_new(&alloc, 0, 1, 0), MLS_EINVAL);
+	ck_assert_int_eq(mls_chunk_alloc_new(&alloc, 0, 1024, UINT64_MAX / 2), MLS_EINVAL);
+	ck_assert_int_eq(mls_chunk_alloc_new(&alloc, UINT64_MAX, 1, 1), MLS_EINVAL);
+	mls_chunk_alloc_free(NULL);
+}
+END_TEST
+
+static void *take_and_give(void *arg)
+{
+	struct mls_chunk_alloc *alloc = arg;
+	uint64_t mine[8];
+
+	for (int round = 0; round < 2000; round++) {
+		for (int i = 0; i < 8; i++)
+			ck_assert_int_eq(mls_chunk_alloc_take(alloc, MLS_RUN_USER, &mine[i]), 0);
+		for (int i = 0; i < 8; i++)
+			mls_chunk_alloc_give(alloc, mine[i]);	/* asserts that it's ours */
+	}
+	return NULL;
+}
+
+START_TEST(threads_never_share)
+{
+	struct mls_chunk_alloc *alloc = alloc_of(33);
+	pthread_t threads[4];
+
+	for (int i = 0; i < 4; i++)
+		ck_assert_int_eq(pthread_create(&threads[i], NULL, take_and_give, alloc), 0);
+	for (int i = 0; i < 4; i++)
+		pthread_join(threads[i], NULL);
+	ck_assert_uint_eq(mls_chunk_alloc_nr_free(alloc), 33);
+	mls_chunk_alloc_free(alloc);
+}
+END_TEST
+
+static void quiet(void *arg, enum mls_log_level level, const char *message)
+{
+	(void)arg, (void)level, (void)message;
+}
+
+int main(void)
+{
+	Suite *suite = suite_create("chunk_alloc");
+	TCase *tc = tcase_create("all");
+	SRunner *runner = srunner_create(suite);
+	int nr_failed;
+
+	mls_set_logger(quiet, NULL);
+	tcase_set_timeout(tc, 120);
+	tcase_add_test(tc, all_runs_once);
+	tcase_add_test(tc, hint_rotates);
+	tcase_add_test(tc, classes_respect_reserves);
+	tcase_add_test(tc, mark_refuses_second_owner);
+	tcase_add_test(tc, places);
+	tcase_add_test(tc, impossible_geometry);
+	tcase_add_test(tc, threads_never_share);
+	suite_add_tcase(suite, tc);
+	srunner_run_all(runner, CK_ENV);
+	nr_failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return nr_failed != 0;
+}
