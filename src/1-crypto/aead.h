@@ -7,8 +7,8 @@
  * Engine   OpenSSL EVP always; ipsec-mb if it was built in and the CPU has AES-NI/AVX or better.
  *          The engine is chosen once, at first use, after a self-test has shown that both give
  *          the same bytes. MLS_AEAD_ENGINE=openssl in the environment keeps ipsec-mb out.
- * Nonces   The caller's duty: never twice under one key (doc/design.md 3). A test build
- *          (--enable-nonce-audit is left to a later issue) hooks in through mls_aead_set_audit.
+ * Nonces   The caller's duty: never twice under one key (doc/design.md 3). Tests watch it through
+ *          mls_aead_set_audit.
  * Threads  Any number may use one struct mls_aead at the same time.
  */
 #ifndef MLS_CRYPTO_AEAD_H
@@ -24,12 +24,13 @@ struct mls_aead;
 MLS_MUST_CHECK int mls_aead_new(struct mls_aead **aead, const uint8_t key[MLS_KEY_BYTES]);
 void mls_aead_free(struct mls_aead *aead);	/* wipes; NULL is fine */
 
-/* in and out: bytes long, equal or disjoint. tag gets MLS_TAG_BYTES. MLS_EIO: the library failed. */
+/* in and out: bytes long, equal or disjoint. tag gets MLS_TAG_BYTES. MLS_EIO: the library failed;
+ * MLS_ENOMEM. At most 1 GiB. */
 MLS_MUST_CHECK int mls_aead_seal(struct mls_aead *aead, const uint8_t nonce[MLS_NONCE_BYTES], const void *aad,
 				 size_t aad_bytes, const void *in, size_t bytes, void *out,
 				 uint8_t tag[MLS_TAG_BYTES]);
 
-/* MLS_EAUTH: wrong key, nonce, aad, tag or bytes; out is then zeroed. */
+/* MLS_EAUTH: wrong key, nonce, aad, tag or bytes. out is zeroed on any error. */
 MLS_MUST_CHECK int mls_aead_open(struct mls_aead *aead, const uint8_t nonce[MLS_NONCE_BYTES], const void *aad,
 				 size_t aad_bytes, const void *in, size_t bytes, void *out,
 				 const uint8_t tag[MLS_TAG_BYTES]);
@@ -40,7 +41,8 @@ void mls_nonce_make(uint8_t nonce[MLS_NONCE_BYTES], uint32_t a, uint64_t b);
 /* "openssl" or "ipsec-mb". */
 const char *mls_aead_engine(void);
 
-/* Tests: called before each seal with a fingerprint of the key (SHA-256, first 16 bytes). */
+/* Tests: called before each seal with a fingerprint of the key (SHA-256, first 16 bytes). Set it
+ * before threads start; NULL: off. */
 typedef void mls_aead_audit_fn(void *arg, const uint8_t key_id[16], const uint8_t nonce[MLS_NONCE_BYTES]);
 void mls_aead_set_audit(mls_aead_audit_fn *fn, void *arg);
 

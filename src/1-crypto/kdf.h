@@ -37,11 +37,15 @@ MLS_MUST_CHECK int mls_keyring_wrap(const struct mls_keyring *keys, struct mls_a
 				    const uint8_t nonce[MLS_NONCE_BYTES], const void *aad, size_t aad_bytes,
 				    uint8_t wrapped[MLS_KEY_BYTES], uint8_t tag[MLS_TAG_BYTES]);
 
-/* Plain primitives, for key slots. scrypt: N = 1 << log_n, r = 8, p = 1. */
+/* Plain primitives, for key slots. scrypt: N = 1 << log_n, r = 8, p = 1; takes (1 << log_n) KiB;
+ * MLS_EINVAL: log_n outside 1 ... 22. */
 MLS_MUST_CHECK int mls_hkdf_sha256(const void *ikm, size_t ikm_bytes, const void *salt, size_t salt_bytes,
 				   const char *info, uint8_t key[MLS_KEY_BYTES]);
 MLS_MUST_CHECK int mls_scrypt(const void *secret, size_t secret_bytes, const uint8_t salt[MLS_SALT_BYTES],
 			      unsigned log_n, uint8_t key[MLS_KEY_BYTES]);
+/* With a salt of any length, as the published vectors have it. */
+MLS_MUST_CHECK int mls_scrypt_any_salt(const void *secret, size_t secret_bytes, const void *salt,
+				       size_t salt_bytes, unsigned log_n, uint8_t key[MLS_KEY_BYTES]);
 MLS_MUST_CHECK int mls_sha256(const void *data, size_t bytes, uint8_t digest[32]);
 MLS_MUST_CHECK int mls_hmac_sha256(const uint8_t key[MLS_KEY_BYTES], const void *data, size_t bytes,
 				   uint8_t mac[32]);

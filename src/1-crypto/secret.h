@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+/*
+ * secret.h - layer 1: memory for key material.
+ *
+ * Role     Whole pages of their own: locked (never swapped) and left out of core dumps. The lock
+ *          may be refused (RLIMIT_MEMLOCK); that is a debug message, not an error.
+ * Threads  Any.
+ */
+#ifndef MLS_CRYPTO_SECRET_H
+#define MLS_CRYPTO_SECRET_H
+
+#include "mlsdisk/mlsdisk.h"
+
+void *mls_secret_alloc(size_t bytes);		/* zeroed, page-aligned; NULL: no memory */
+void mls_secret_free(void *secret, size_t bytes);	/* wipes; NULL is fine */
+
+#endif
