@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+/*
+ * cli.c - how every MlsDisk program starts, speaks and ends; see cli.h.
+ *
+ * The programs hold keys, so they leave no core and let no other process of the same user look
+ * inside. Both are second lines of defence: that one of them is refused isn't worth a failure.
+ */
+#ifdef HAVE_CONFIG_H
+#include <config.h>
+#endif
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+static const char *program_name = "mlsdisk";
+
+static void say(const char *prefix, const char *format, va_list args)
+{
+	char message[1024];
+
+	vsnprintf(message, sizeof message, format, args);
+	fprintf(stderr, "%s: %s%s\n", program_name, prefix, message);
+}
+
+static void log_as_program(void *arg, enum mls_log_level level, const char *message)
+{
+	(void)arg;
+	if (level == MLS_LOG_ERROR)
+		mls_cli_error("%s", message);
+	else if (level == MLS_LOG_WARNING)
+		mls_cli_warn("%s", message);
+}
+
+void mls_cli_start(const char *program)
+{
+	const struct rlimit none = { 0, 0 };
+
+	program_name = program;
+	umask(077);
+	(void)setrlimit(RLIMIT_CORE, &none);
+	(void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+	mls_set_logger(log_as_program, NULL);
+}
+
+const char *mls_cli_program(void)
+{
+	return program_name;
+}
+
+void mls_cli_error(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	say("", format, args);
+	va_end(args);
+}
+
+void mls_cli_warn(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	say("warning: ", format, args);
+	va_end(args);
+}
+
+int mls_cli_usage(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	say("", format, args);
+	va_end(args);
+	fprintf(stderr, "Try '%s --help'.\n", program_name);
+	return MLS_CLI_USAGE;
+}
+
+int mls_cli_version(void)
+{
+	printf("%s (MlsDisk) %s\n", program_name, PACKAGE_VERSION);
+	return mls_cli_end_stdout();
+}
+
+int mls_cli_end_stdout(void)
+{
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return MLS_CLI_DONE;
+	mls_cli_error("standard output: %s", strerror(errno));
+	return MLS_CLI_FAILED;
+}
