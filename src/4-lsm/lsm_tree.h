@@ -19,12 +19,7 @@
 
 #include "0-bio/block_ring.h"
 #include "3-log/tx_log.h"
-
-struct mls_index_rec {
-	uint64_t lba;
-	uint64_t hba;
-	uint8_t tag[MLS_TAG_BYTES];
-};
+#include "4-lsm/record.h"
 
 /* All may be called with lsm->mem_lock held: they must be short, do no I/O and not call back. */
 struct mls_lsm_listener {
