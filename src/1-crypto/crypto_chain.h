@@ -41,7 +41,8 @@ void mls_chain_writer_free(struct mls_chain_writer *writer);
 /*
  * Append one group: begin, put as often as wanted, end. put writes out whenever its buffer
  * (64 blocks) is full; end writes the rest. Nothing is flushed. After end, writer's position is
- * behind the group, and its tag is the group's digest.
+ * behind the group, and its tag is the group's digest. MLS_ENOSPC (and poisoned): the group is
+ * longer than the ring.
  */
 MLS_MUST_CHECK int mls_chain_begin(struct mls_chain_writer *writer);
 MLS_MUST_CHECK int mls_chain_put(struct mls_chain_writer *writer, const void *bytes, size_t nr_bytes);

@@ -31,7 +31,8 @@ uint64_t mls_crypto_log_total_blocks(uint64_t nr_data_blocks);
 
 struct mls_crypto_log_builder;
 
-/* raw is borrowed and empty. Buffers up to 64 sealed blocks before it writes. */
+/* raw is borrowed and empty. Buffers up to 64 sealed blocks before it writes. After an error all
+ * calls but free answer MLS_EPOISONED. append's blocks may have any alignment. */
 MLS_MUST_CHECK int mls_crypto_log_builder_new(struct mls_crypto_log_builder **builder, struct mls_block_log *raw,
 					      const struct mls_keyring *keys);
 MLS_MUST_CHECK int mls_crypto_log_append(struct mls_crypto_log_builder *builder, const void *blocks,
@@ -47,7 +48,8 @@ MLS_MUST_CHECK int mls_crypto_log_open(struct mls_crypto_log **log, const struct
 				       const struct mls_keyring *keys, const struct mls_log_root *root);
 void mls_crypto_log_close(struct mls_crypto_log *log);
 
-/* blocks gets nr_blocks of plaintext. MLS_EINVAL past the end; MLS_EAUTH; MLS_EIO; MLS_ENOMEM. */
+/* blocks (aligned as for struct mls_io) gets nr_blocks of plaintext; all zeros on error.
+ * MLS_EINVAL past the end; MLS_EAUTH; MLS_EIO; MLS_ENOMEM. */
 MLS_MUST_CHECK int mls_crypto_log_read(struct mls_crypto_log *log, uint64_t pos, uint32_t nr_blocks, void *blocks);
 
 #endif
