@@ -5,7 +5,8 @@
  * Role     For values that are written once at a known place: segment summaries.
  * Nonces   Each seal draws a salt; the key derived from it seals this one blob, nonce 0.
  * Trust    An old blob authenticates too: the caller compares version with the one he expects.
- * Shapes   header (struct mls_blob_hdr_disk) + ciphertext, in nr_blocks whole blocks, the rest 0.
+ * Shapes   header (struct mls_blob_hdr_disk) + ciphertext, in nr_blocks whole blocks (at most
+ *          1 GiB), the rest 0. The rest is not authenticated, nor ever looked at.
  */
 #ifndef MLS_CRYPTO_BLOB_H
 #define MLS_CRYPTO_BLOB_H
