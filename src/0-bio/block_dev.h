@@ -14,7 +14,8 @@
 
 #include "mlsdisk/mlsdisk.h"
 
-/* All nr transfers; MLS_EINVAL, and none done, if one lies outside the device. */
+/* All nr transfers; MLS_EINVAL, and none done, if one is empty or lies outside the device. data that
+ * isn't aligned to MLS_BLOCK_BYTES breaks an invariant. */
 MLS_MUST_CHECK int mls_block_dev_readv(struct mls_block_dev *dev, struct mls_io *ios, unsigned nr);
 MLS_MUST_CHECK int mls_block_dev_writev(struct mls_block_dev *dev, struct mls_io *ios, unsigned nr);
 

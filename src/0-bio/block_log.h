@@ -6,7 +6,8 @@
  *          for a chunk when the last is full. Nothing here is authenticated.
  * Shapes   Position: block index from 0. chunk_blocks: blocks of each chunk.
  * Errors   append: what grow answers, MLS_EIO, MLS_ENOMEM; read: MLS_EINVAL past the end.
- * Threads  One appender; readers only of what was appended before they were started.
+ * Threads  One appender, and no reader while it appends (the list of chunks may move). Any number of
+ *          readers otherwise.
  */
 #ifndef MLS_BIO_BLOCK_LOG_H
 #define MLS_BIO_BLOCK_LOG_H
