@@ -39,7 +39,8 @@ struct mls_cached_block *mls_block_cache_lookup(struct mls_block_cache *cache, u
  * Room for a block that nobody else sees yet, pinned; its data is undefined. NULL: no room. Fill in
  * data, then publish; or put it without having published: it is then free again.
  */
-struct mls_cached_block *mls_block_cache_reserve(struct mls_block_cache *cache, uint64_t log_id, uint64_t pos);
+struct mls_cached_block *mls_block_cache_reserve(struct mls_block_cache *cache, uint64_t log_id,
+						 uint64_t pos);
 
 /* From now on others find it. The pin stays. Nothing happens if another copy was published first. */
 void mls_block_cache_publish(struct mls_block_cache *cache, struct mls_cached_block *block);

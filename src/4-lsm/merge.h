@@ -22,8 +22,8 @@ typedef int mls_merge_next_fn(void *arg, struct mls_index_rec *rec);
 typedef int mls_merge_dropped_fn(void *arg, const struct mls_index_rec *rec);
 
 /* dropped may be NULL. */
-MLS_MUST_CHECK int mls_merge_new(struct mls_merge **merge, unsigned max_sources, mls_merge_dropped_fn *dropped,
-				 void *arg);
+MLS_MUST_CHECK int mls_merge_new(struct mls_merge **merge, unsigned max_sources,
+				 mls_merge_dropped_fn *dropped, void *arg);
 
 /* Each of them must be older than those added before. At most max_sources; before the first next. */
 void mls_merge_add(struct mls_merge *merge, mls_merge_next_fn *next, void *arg);
@@ -31,7 +31,8 @@ void mls_merge_add_iter(struct mls_merge *merge, struct mls_sst_iter *iter);	/* 
 /* nr records in strictly ascending LBA; borrowed. */
 void mls_merge_add_array(struct mls_merge *merge, const struct mls_index_rec *recs, size_t nr);
 
-MLS_MUST_CHECK int mls_merge_next(struct mls_merge *merge, struct mls_index_rec *rec);	/* MLS_ENOENT: end */
+/* MLS_ENOENT: end. */
+MLS_MUST_CHECK int mls_merge_next(struct mls_merge *merge, struct mls_index_rec *rec);
 void mls_merge_free(struct mls_merge *merge);	/* NULL is fine */
 
 #endif

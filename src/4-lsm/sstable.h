@@ -57,8 +57,8 @@ struct mls_sst;
  *
  * Returns  0, with one reference; MLS_ENOENT: no such log; MLS_EFORMAT; MLS_EAUTH; MLS_EIO; MLS_ENOMEM.
  */
-MLS_MUST_CHECK int mls_sst_open(struct mls_sst **sst, struct mls_tx_store *store, struct mls_block_cache *cache,
-				const struct mls_sst_info *info);
+MLS_MUST_CHECK int mls_sst_open(struct mls_sst **sst, struct mls_tx_store *store,
+				struct mls_block_cache *cache, const struct mls_sst_info *info);
 struct mls_sst *mls_sst_get(struct mls_sst *sst);	/* one more reference; gives sst */
 void mls_sst_put(struct mls_sst *sst);			/* the last one closes the log; NULL is fine */
 
@@ -89,7 +89,8 @@ struct mls_sst_iter;
  * ahead_blocks: blocks a read; 0: MLS_SST_AHEAD_BLOCKS. */
 MLS_MUST_CHECK int mls_sst_iter_new(struct mls_sst_iter **iter, struct mls_sst *sst, uint64_t lba,
 				    uint32_t ahead_blocks);
-MLS_MUST_CHECK int mls_sst_iter_next(struct mls_sst_iter *iter, struct mls_index_rec *rec);	/* MLS_ENOENT: end */
+/* MLS_ENOENT: end. */
+MLS_MUST_CHECK int mls_sst_iter_next(struct mls_sst_iter *iter, struct mls_index_rec *rec);
 void mls_sst_iter_free(struct mls_sst_iter *iter);	/* NULL is fine */
 
 #endif

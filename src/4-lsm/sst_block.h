@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+/*
+ * sst_block.h - layer 4, within sstable: one record block, and what readers and iterators share.
+ *
+ * Role     Blocks are checked once, when they come from the log (sst_read_blocks); searches then
+ *          rely on it.
+ */
+#ifndef MLS_LSM_SST_BLOCK_H
+#define MLS_LSM_SST_BLOCK_H
+
+#include "4-lsm/sstable.h"
+
+#define MLS_SST_MAGIC "MlsSst1"		/* and its 0: 8 bytes */
+#define MLS_SST_INDEX_PER_BLOCK (MLS_BLOCK_BYTES / 8)
+
+struct mls_sst {
+	struct mls_sst_info info;
+	struct mls_log_reader *log;
+	struct mls_block_cache *cache;	/* borrowed; NULL: none */
+	uint64_t *index;		/* first LBA of each record block */
+	uint64_t nr_record_blocks;
+	uint32_t refs;			/* atomic */
+	bool dead;			/* atomic */
+};
+
+static inline uint64_t mls_sst_nr_record_blocks(uint64_t nr_records)
+{
+	return nr_records / MLS_SST_RECS_PER_BLOCK + (nr_records % MLS_SST_RECS_PER_BLOCK != 0);
+}
+
+static inline uint64_t mls_sst_nr_index_blocks(uint64_t nr_record_blocks)
+{
+	return nr_record_blocks / MLS_SST_INDEX_PER_BLOCK + (nr_record_blocks % MLS_SST_INDEX_PER_BLOCK != 0);
+}
+
+static inline unsigned mls_sst_block_nr(const struct mls_sst_block_disk *block)
+{
+	return mls_get_le16(block->nr_records);
+}
+
+static inline uint64_t mls_sst_block_lba(const struct mls_sst_block_disk *block, unsigned k)
+{
+	return mls_get_le64(block->rec[k].lba);
+}
+
+/* The first record with an LBA >= lba; mls_sst_block_nr: none. */
+static inline unsigned mls_sst_block_search(const struct mls_sst_block_disk *block, uint64_t lba)
+{
+	unsigned lo = 0, hi = mls_sst_block_nr(block);
+
+	while (lo < hi) {
+		unsigned mid = (lo + hi) / 2;
+
+		if (mls_sst_block_lba(block, mid) < lba)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+/* The record block, not before `from`, that lba is in if the table has it. index[from] <= lba. */
+uint64_t mls_sst_find_block(const struct mls_sst *sst, uint64_t from, uint64_t lba);
+
+/* Read nr record blocks and check that they are what the index tells. */
+MLS_MUST_CHECK int mls_sst_read_blocks(const struct mls_sst *sst, uint64_t first, uint32_t nr,
+				       struct mls_sst_block_disk *blocks);
+
+#endif
