@@ -13,7 +13,9 @@
  *          commit before it.
  * Trust    An area authenticates, but may be old. mls_journal_load gives its session and last
  *          commit; the caller compares them with what the WAL's last SYNC names.
- * Errors   A failed commit poisons: MLS_EPOISONED from then on.
+ * Errors   A failed write or flush poisons: MLS_EPOISONED from then on, and nobody knows whether
+ *          the group is durable. A failure before the first write (MLS_ENOSPC, MLS_ENOMEM) changes
+ *          nothing.
  * Threads  load, start: one thread. commit: any; takes journal->lock over its I/O.
  * Source   doc/design.md 5; doc/format.md "Journal".
  */
@@ -30,7 +32,7 @@ enum mls_edit_owner_id { MLS_OWNER_LOGS = 1, MLS_OWNER_LSM = 2, MLS_OWNER_SEGMEN
 
 struct mls_edit_group;	/* edits that go together */
 
-/* Append one edit; copies it. bytes <= 65535. */
+/* Append one edit; copies it. bytes: 1 ... 65535. */
 MLS_MUST_CHECK int mls_edit_add(struct mls_edit_group *group, enum mls_edit_owner_id owner, const void *edit,
 				size_t bytes);
 MLS_MUST_CHECK int mls_edit_group_new(struct mls_edit_group **group);
@@ -66,12 +68,13 @@ void mls_journal_free(struct mls_journal *journal);
 void mls_journal_set_owner(struct mls_journal *journal, enum mls_edit_owner_id id,
 			   const struct mls_edit_owner *owner);
 
-/* The areas with a readable snapshot, newest first; nr 0 ... 2. Applies nothing. */
+/* The areas with a readable snapshot, newest first; nr 0 ... 2. Applies nothing. An area that the
+ * device can't read comes last, so that its load says MLS_EIO if no other is accepted. */
 MLS_MUST_CHECK int mls_journal_candidates(struct mls_journal *journal, unsigned areas[MLS_NR_JOURNAL_AREAS],
 					  unsigned *nr);
 
 /* Reset the owners and apply the area's snapshot and commits. MLS_ENOENT: no whole snapshot there;
- * MLS_EFORMAT: an authentic edit that can't be. */
+ * MLS_EFORMAT: an authentic edit that can't be. On error the owners are reset. */
 MLS_MUST_CHECK int mls_journal_load(struct mls_journal *journal, unsigned area, struct mls_journal_info *info);
 
 /* Between load and start only: apply the group in memory, without a commit. It becomes durable with
@@ -83,11 +86,15 @@ MLS_MUST_CHECK int mls_journal_apply_loaded(struct mls_journal *journal, const s
 MLS_MUST_CHECK int mls_journal_start(struct mls_journal *journal, const uint8_t session[MLS_SESSION_BYTES]);
 
 /* Make the group durable (flush before, for what it refers to, and after) and apply it. Empties
- * nothing: the caller frees group. MLS_ENOSPC: group larger than an area can ever take. */
+ * nothing: the caller frees group. MLS_ENOSPC: group larger than an area can take; MLS_EROFS: before
+ * start. Owners' apply and snapshot are called with journal->lock held. */
 MLS_MUST_CHECK int mls_journal_commit(struct mls_journal *journal, const struct mls_edit_group *group);
 
 /* Number of the last durable commit in this session: what a SYNC record names. Never waits for I/O. */
 uint64_t mls_journal_last_commit(struct mls_journal *journal);
+
+/* After a failed write or flush. Never waits for I/O. */
+bool mls_journal_poisoned(struct mls_journal *journal);
 
 /* Blocks per area for nr_runs runs, with room to grow. */
 uint64_t mls_journal_area_blocks(uint64_t nr_runs);
