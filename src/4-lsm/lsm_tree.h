@@ -45,6 +45,8 @@ struct mls_lsm_listener {
 
 struct mls_lsm_opts {
 	uint32_t memtable_records;	/* capacity of one memtable; the ring must take 3 of them */
+	uint32_t table_records;		/* at most in a table made by compaction, so that it fills a run
+					 * and no more; 0: memtable_records */
 	uint64_t cache_bytes;		/* bound of the SSTable block cache */
 	bool inline_work;		/* flush and compact within put; no threads */
 	bool read_only;
@@ -52,7 +54,8 @@ struct mls_lsm_opts {
 
 struct mls_lsm;
 
-/* Registers MLS_OWNER_LSM with the journal. All borrowed; listener is copied. */
+/* Registers MLS_OWNER_LSM with the journal. All borrowed; listener is copied. MLS_EINVAL: the ring
+ * is too small for 3 memtables. */
 MLS_MUST_CHECK int mls_lsm_new(struct mls_lsm **lsm, struct mls_tx_store *store, struct mls_journal *journal,
 			       const struct mls_keyring *keys, const struct mls_block_ring *wal_ring,
 			       const struct mls_lsm_listener *listener, const struct mls_lsm_opts *opts);
@@ -91,27 +94,44 @@ struct mls_replay {
 	size_t announce_bytes;
 	bool more_behind;
 };
+/* Another mls_journal_load forgets all of it, without a word to the listener, and begins anew. */
 MLS_MUST_CHECK int mls_lsm_replay_begin(struct mls_lsm *lsm, struct mls_replay *replay);
 
 /* Apply the held group or forget it; then drop, in memory (mls_journal_apply_loaded), all SSTables
  * of an epoch later than the accepted sync. */
 MLS_MUST_CHECK int mls_lsm_replay_end(struct mls_lsm *lsm, bool accept_last);
 
-/* Begin to write, after mls_journal_start: next sync gets next_sync_id; WAL goes on behind the
- * accepted group. Starts the worker thread unless inline_work. */
+/*
+ * Begin to write, after mls_journal_start: next sync gets next_sync_id; WAL goes on behind the
+ * accepted group. Starts the worker threads unless inline_work.
+ *
+ * The first sync must follow soon (the OPEN group): up to its commit nothing is frozen, flushed or
+ * compacted, since a crash before it takes the disk back to the journal area of the session before.
+ */
 MLS_MUST_CHECK int mls_lsm_start(struct mls_lsm *lsm, const uint8_t session[MLS_SESSION_BYTES],
 				 uint64_t next_sync_id);
 
 /* ---- Use ---- */
 
-/* All nr records enter the current epoch, in order. May wait (smoothly) for flush and compaction. */
+/*
+ * All nr records enter the current epoch, in order. May wait (smoothly) for flush and compaction, and
+ * for the sync that is running.
+ *
+ * Returns  0; MLS_ENOSPC, MLS_ENOMEM: none of them has (of more than a quarter memtable: some have),
+ *          and a later try may succeed; MLS_EROFS; MLS_EPOISONED, or once the error that poisoned.
+ */
 MLS_MUST_CHECK int mls_lsm_put(struct mls_lsm *lsm, const struct mls_index_rec *recs, size_t nr);
 
 /* put rec if the newest version of rec->lba still points to old_hba; *moved tells. */
 MLS_MUST_CHECK int mls_lsm_move(struct mls_lsm *lsm, const struct mls_index_rec *rec, uint64_t old_hba,
 				bool *moved);
 
-/* recs[i] for lba + i; hba MLS_HBA_NONE where nothing is mapped. */
+/*
+ * recs[i] for lba + i; hba MLS_HBA_NONE where nothing is mapped.
+ *
+ * Whoever reads the block at hba afterwards must be prepared that it was overwritten in the meantime
+ * and its segment used again: look the LBA up again before a wrong tag is called damage.
+ */
 MLS_MUST_CHECK int mls_lsm_get(struct mls_lsm *lsm, uint64_t lba, size_t nr, struct mls_index_rec *recs);
 
 /* The first mapped LBA in [lba, end). MLS_ENOENT: none. */
@@ -126,10 +146,14 @@ struct mls_lsm_cut {
 	void *priv;
 };
 
-/* Close the epoch. From here to commit (or abandon) no memtable is frozen; puts go on, into the next epoch. */
+/*
+ * Close the epoch. From here to commit (or abandon) no memtable is frozen; puts go on, into the next
+ * epoch, as long as the memtable has room. May wait for a flush. After an error no sync is running.
+ */
 MLS_MUST_CHECK int mls_lsm_cut(struct mls_lsm *lsm, struct mls_lsm_cut *cut);
 
-/* Write the group to the ring; may wait until a flush makes room. flags: MLS_WAL_FLAG_... */
+/* Write the group to the ring; may wait until a flush makes room. flags: MLS_WAL_FLAG_... After an
+ * error, abandon. */
 MLS_MUST_CHECK int mls_lsm_wal_write(struct mls_lsm *lsm, struct mls_lsm_cut *cut, const void *announce,
 				     size_t announce_bytes, uint64_t generation, uint8_t flags);
 
@@ -147,8 +171,33 @@ bool mls_lsm_dirty(struct mls_lsm *lsm);
  * until each level is merged into the deepest; afterwards, up to later puts, every dead record
  * that the committed state allows to drop has been dropped.
  * *progress: records were dropped.
+ *
+ * Waits for a running sync: not to be called between cut and commit by the thread that syncs.
  */
 MLS_MUST_CHECK int mls_lsm_compact_all(struct mls_lsm *lsm, bool *progress);
+
+/* ---- Looking inside: fsck, dump, tests ---- */
+
+/* One version in a memtable (level < 0, log_id 0) or one record of an SSTable. */
+struct mls_lsm_scanned {
+	struct mls_index_rec rec;
+	int level;
+	uint64_t log_id;
+	uint64_t epoch;			/* of the version, or the newest epoch in the table */
+};
+
+/* Every version and record there is: first the tables, newest first, then the memtables. fn != 0
+ * stops and is returned. The caller sees to it that nothing is put meanwhile. */
+MLS_MUST_CHECK int mls_lsm_scan(struct mls_lsm *lsm, int (*fn)(void *arg, const struct mls_lsm_scanned *scanned),
+				void *arg);
+
+struct mls_lsm_table {
+	uint64_t log_id, nr_records, min_lba, max_lba, age, epoch;
+	uint8_t level;
+};
+/* Every SSTable, level 0 first, there newest first; deeper in order of LBA. As above. */
+MLS_MUST_CHECK int mls_lsm_tables(struct mls_lsm *lsm, int (*fn)(void *arg, const struct mls_lsm_table *table),
+				  void *arg);
 
 struct mls_lsm_stat {
 	uint64_t memtable_records, frozen_records, nr_tables, nr_table_records, flushes, compactions;
