@@ -138,8 +138,9 @@ struct mls_trusted_store;
 /*
  * Threads  The disk calls one at a time.
  * Errors   read: MLS_ENOENT: holds nothing yet (or is lost); MLS_EAUTH: what it holds is damaged
- *          or sealed with another key; MLS_EIO. advance: MLS_EIO (the caller can't know which
- *          value it holds now); MLS_ESTALE: the store refuses (it belongs to another disk).
+ *          or sealed with another key; MLS_ESTALE: it belongs to another disk; MLS_EINVAL: it wants
+ *          set_key first; MLS_EIO. advance: MLS_EIO (the caller can't know which value it holds
+ *          now); MLS_ESTALE: the store refuses (it belongs to another disk, or isn't a store).
  */
 struct mls_trusted_store_ops {
 	/* Called once, before the others, with a 256-bit key derived from the disk's master key,
@@ -165,6 +166,11 @@ struct mls_trusted_store {
 MLS_API MLS_MUST_CHECK int mls_trusted_store_open(struct mls_trusted_store **store, const char *uri,
 						  const uint8_t uuid[MLS_UUID_BYTES]);
 MLS_API void mls_trusted_store_destroy(struct mls_trusted_store *store);	/* NULL is fine */
+
+/* Where the default store of this disk is: for messages. MLS_EINVAL: no home directory is known, or
+ * the path doesn't fit. */
+MLS_API MLS_MUST_CHECK int mls_trusted_store_default_path(char *path, size_t path_bytes,
+							  const uint8_t uuid[MLS_UUID_BYTES]);
 
 /* ---- Secrets ------------------------------------------------------------------------------- */
 
@@ -204,7 +210,11 @@ MLS_API MLS_MUST_CHECK int mls_disk_format(struct mls_block_dev *dev, struct mls
 					   const uint8_t uuid[MLS_UUID_BYTES],
 					   const struct mls_format_opts *opts);
 
-MLS_API MLS_MUST_CHECK int mls_uuid_new(uint8_t uuid[MLS_UUID_BYTES]);
+MLS_API MLS_MUST_CHECK int mls_uuid_new(uint8_t uuid[MLS_UUID_BYTES]);	/* random, RFC 4122 version 4 */
+
+#define MLS_UUID_TEXT_BYTES 37u
+/* "01234567-89ab-cdef-0123-456789abcdef" and its NUL. */
+MLS_API void mls_uuid_format(char text[MLS_UUID_TEXT_BYTES], const uint8_t uuid[MLS_UUID_BYTES]);
 
 /* What can be said without a key. Nothing of it is authenticated. */
 struct mls_probe {

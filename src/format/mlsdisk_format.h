@@ -231,4 +231,22 @@ struct mls_seg_slot_disk {
 	uint8_t tag[16];
 };
 
+/* ---- Trusted store in a file (trust/store_file.c): two slots, written in turn, each at the start
+ *      of a block of its own whose rest is zero. All bytes zero: a free slot. ---- */
+#define MLS_TRUST_MAGIC "MlsTrust"
+#define MLS_TRUST_VERSION 1u
+#define MLS_NR_TRUST_SLOTS 2u
+struct mls_trust_slot_disk {
+	uint8_t magic[8];
+	uint8_t version[4];
+	uint8_t reserved[4];
+	uint8_t counter[8];		/* +1 at each advance; the larger one is the newer slot */
+	uint8_t uuid[16];
+	uint8_t sync_id[8];
+	uint8_t digest[16];
+	uint8_t reserved2[416];
+	uint8_t mac[32];		/* HMAC-SHA256 of bytes 0..479 under the store key */
+};
+_Static_assert(sizeof(struct mls_trust_slot_disk) == 512, "trust slot is 512 bytes");
+
 #endif
