@@ -146,18 +146,23 @@ int bench_add_log(struct mls_tx *tx, uint8_t bucket, uint32_t nr_blocks, uint64_
 	return err;
 }
 
+int bench_add_value(struct mls_tx *tx, uint64_t value, uint64_t id)
+{
+	uint8_t edit[16];
+
+	value_edit(edit, value, id);
+	return mls_tx_edit(tx, MLS_OWNER_SEGMENTS, edit, sizeof edit);
+}
+
 int bench_create(struct bench *bench, uint8_t bucket, uint32_t nr_blocks, uint64_t value, uint64_t *id)
 {
 	struct mls_tx *tx;
-	uint8_t edit[16];
 	int err;
 
 	ck_assert_int_eq(mls_tx_begin(bench->store, &tx), 0);
 	err = bench_add_log(tx, bucket, nr_blocks, id);
-	if (!err && value) {
-		value_edit(edit, value, *id);
-		err = mls_tx_edit(tx, MLS_OWNER_SEGMENTS, edit, sizeof edit);
-	}
+	if (!err && value)
+		err = bench_add_value(tx, value, *id);
 	if (err) {
 		ck_assert_int_eq(mls_tx_commit(tx), MLS_EABORTED);
 		return err;

@@ -38,6 +38,9 @@ void log_pattern(uint8_t *blocks, uint64_t id, uint64_t pos, uint32_t nr_blocks)
 /* Create a finished log of nr_blocks in tx. */
 int bench_add_log(struct mls_tx *tx, uint8_t bucket, uint32_t nr_blocks, uint64_t *id);
 
+/* Add the edit that makes the owner's value value, and lets its apply look for log id. */
+int bench_add_value(struct mls_tx *tx, uint64_t value, uint64_t id);
+
 /* One transaction with one log; the owner's value becomes value (0: no edit). */
 int bench_create(struct bench *bench, uint8_t bucket, uint32_t nr_blocks, uint64_t value, uint64_t *id);
 int bench_delete(struct bench *bench, uint64_t id);
