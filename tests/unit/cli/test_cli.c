@@ -1,10 +1,18 @@
 /* SPDX-License-Identifier: MPL-2.0 */
-/* test_cli.c - sizes and key files as the programs take them. The terminal is tests/cli's matter. */
+/* test_cli.c - sizes, key files and passphrases as the programs take them. */
+#ifdef HAVE_CONFIG_H
+#include <config.h>
+#endif
 #include <check.h>
+#include <fcntl.h>
+#include <pty.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
@@ -112,6 +120,138 @@ START_TEST(key_file_of_wrong_length_is_refused)
 }
 END_TEST
 
+/* ---- The terminal: a child at the prompt, and we are the user ---- */
+
+struct user {
+	int tty;		/* our side */
+	pid_t pid;
+	char screen[4096];
+	size_t nr;
+};
+
+/* What the child does: 40 + number of bytes read, or -error. */
+static _Noreturn void ask_and_exit(bool confirm)
+{
+	struct mls_secret secret = { 0 };
+	int err = mls_cli_read_secret(&secret, NULL, "Passphrase", confirm);
+	int status = err ? -err : 40 + (int)secret.bytes;
+
+	if (!err && memcmp(secret.data, "sesame", 6) != 0)
+		status = 99;
+	mls_cli_secret_release(&secret);
+	_exit(status);
+}
+
+static void user_start(struct user *user, bool confirm)
+{
+	memset(user, 0, sizeof *user);
+	user->pid = forkpty(&user->tty, NULL, NULL, NULL);
+	ck_assert_int_ge(user->pid, 0);
+	if (user->pid == 0) {
+		signal(SIGINT, SIG_DFL);	/* Check has handlers of its own */
+		ask_and_exit(confirm);
+	}
+}
+
+/* Read the screen until it shows text a given number of times, or the child is gone. */
+static void user_await(struct user *user, const char *text, unsigned times)
+{
+	for (;;) {
+		unsigned seen = 0;
+		ssize_t n;
+
+		for (const char *p = user->screen; (p = strstr(p, text)) != NULL; p++)
+			seen++;
+		if (seen >= times)
+			return;
+		n = read(user->tty, user->screen + user->nr, sizeof user->screen - 1 - user->nr);
+		if (n <= 0)
+			return;
+		user->nr += (size_t)n;
+	}
+}
+
+static void user_type(struct user *user, const char *keys)
+{
+	ck_assert_int_eq(write(user->tty, keys, strlen(keys)), (ssize_t)strlen(keys));
+}
+
+/* Returns wait's status. */
+static int user_end(struct user *user)
+{
+	int status = 0;
+
+	user_await(user, "no such text", 1);
+	ck_assert_int_eq(waitpid(user->pid, &status, 0), user->pid);
+	close(user->tty);
+	return status;
+}
+
+START_TEST(passphrase_is_asked_without_echo)
+{
+	struct user user;
+
+	user_start(&user, false);
+	user_await(&user, "Passphrase: ", 1);
+	user_type(&user, "sesame\n");
+	ck_assert_int_eq(WEXITSTATUS(user_end(&user)), 46);
+	ck_assert_ptr_null(strstr(user.screen, "sesame"));
+}
+END_TEST
+
+START_TEST(new_passphrase_is_asked_twice)
+{
+	static const struct {
+		const char *again;
+		int status;
+	} cases[] = { { "sesame\n", 46 }, { "sesamE\n", -MLS_EINVAL }, { "sesame \n", -MLS_EINVAL }, { "\n", -MLS_EINVAL } };
+
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		struct user user;
+
+		user_start(&user, true);
+		user_await(&user, "Passphrase: ", 1);
+		user_type(&user, "sesame\n");
+		user_await(&user, "again: ", 1);
+		user_type(&user, cases[i].again);
+		ck_assert_int_eq(WEXITSTATUS(user_end(&user)), cases[i].status);
+	}
+}
+END_TEST
+
+START_TEST(empty_passphrase_is_refused)
+{
+	struct user user;
+
+	user_start(&user, false);
+	user_await(&user, "Passphrase: ", 1);
+	user_type(&user, "\n");
+	ck_assert_int_eq(WEXITSTATUS(user_end(&user)), -MLS_EINVAL);
+}
+END_TEST
+
+START_TEST(signal_at_the_prompt_restores_the_terminal)
+{
+	struct termios asking, after;
+	struct user user;
+	int status, side;
+
+	user_start(&user, false);
+	side = open(ptsname(user.tty), O_RDWR | O_NOCTTY);	/* keeps the terminal when the child is gone */
+	ck_assert_int_ge(side, 0);
+	user_await(&user, "Passphrase: ", 1);
+	ck_assert_int_eq(tcgetattr(side, &asking), 0);
+	ck_assert((asking.c_lflag & ECHO) == 0);
+	user_type(&user, "half\003");
+	ck_assert_int_eq(waitpid(user.pid, &status, 0), user.pid);
+	ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGINT);
+	ck_assert_int_eq(tcgetattr(side, &after), 0);
+	ck_assert((after.c_lflag & ECHO) != 0);
+	close(side);
+	close(user.tty);
+}
+END_TEST
+
 START_TEST(files_are_private_after_start)
 {
 	mode_t mask;
@@ -141,6 +281,10 @@ int main(void)
 	tcase_add_test(tc, sizes_are_printed_for_people);
 	tcase_add_test(tc, key_file_counts_every_byte);
 	tcase_add_test(tc, key_file_of_wrong_length_is_refused);
+	tcase_add_test(tc, passphrase_is_asked_without_echo);
+	tcase_add_test(tc, new_passphrase_is_asked_twice);
+	tcase_add_test(tc, empty_passphrase_is_refused);
+	tcase_add_test(tc, signal_at_the_prompt_restores_the_terminal);
 	tcase_add_test(tc, files_are_private_after_start);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
