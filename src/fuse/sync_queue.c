@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+/*
+ * sync_queue.c - syncs of image.raw, combined; see sync_queue.h.
+ *
+ * A fsync storm (many threads, or a database on top) would put every worker to sleep inside
+ * mls_disk_sync, and reads and writes would wait for nothing. So a worker that finds a leader
+ * leaves its request behind and goes on.
+ *
+ * States   idle (leading false, waiting empty) -> leading (one worker in sync_rounds) -> idle.
+ * Invariant: waiting is only non-empty while somebody leads.
+ */
+#include "fuse/sync_queue.h"
+
+#include <stdlib.h>
+
+#include "fuse/fuse_errno.h"
+
+#define SYNC_LIST_ROOM 1024u	/* grows beyond, but 1024 threads in fsync are rare */
+
+int mls_sync_queue_init(struct mls_sync_queue *queue, struct mls_disk *disk)
+{
+	*queue = (struct mls_sync_queue){.disk = disk};
+	queue->waiting.reqs = calloc(SYNC_LIST_ROOM, sizeof *queue->waiting.reqs);
+	queue->served.reqs = calloc(SYNC_LIST_ROOM, sizeof *queue->served.reqs);
+	if (!queue->waiting.reqs || !queue->served.reqs) {
+		free(queue->waiting.reqs);
+		free(queue->served.reqs);
+		return MLS_ENOMEM;
+	}
+	queue->waiting.room = queue->served.room = SYNC_LIST_ROOM;
+	pthread_mutex_init(&queue->lock, NULL);
+	return MLS_OK;
+}
+
+void mls_sync_queue_release(struct mls_sync_queue *queue)
+{
+	pthread_mutex_destroy(&queue->lock);
+	free(queue->waiting.reqs);
+	free(queue->served.reqs);
+}
+
+void mls_sync_queue_note_change(struct mls_sync_queue *queue)
+{
+	atomic_fetch_add(&queue->written, 1);
+}
+
+static bool list_add(struct mls_sync_list *list, fuse_req_t req)
+{
+	if (list->nr == list->room) {
+		fuse_req_t *more = reallocarray(list->reqs, list->room * 2, sizeof *more);
+
+		if (!more)
+			return false;
+		list->reqs = more;
+		list->room *= 2;
+	}
+	list->reqs[list->nr++] = req;
+	return true;
+}
+
+static int sync_now(struct mls_sync_queue *queue)
+{
+	uint64_t covered = atomic_load(&queue->written);	/* before: what returned until here */
+	int err = mls_disk_sync(queue->disk);
+
+	if (!err) {
+		uint64_t seen = atomic_load(&queue->synced);
+
+		while (seen < covered && !atomic_compare_exchange_weak(&queue->synced, &seen, covered))
+			;
+	}
+	return err;
+}
+
+/* Take all that wait; false, and the lead is given up, if there are none. */
+static bool take_round(struct mls_sync_queue *queue)
+{
+	struct mls_sync_list empty = queue->served;
+	bool any;
+
+	pthread_mutex_lock(&queue->lock);
+	any = queue->waiting.nr > 0;
+	if (any) {
+		queue->served = queue->waiting;
+		empty.nr = 0;
+		queue->waiting = empty;
+	} else {
+		queue->leading = false;
+	}
+	pthread_mutex_unlock(&queue->lock);
+	return any;
+}
+
+static void lead(struct mls_sync_queue *queue)
+{
+	while (take_round(queue)) {
+		int err = sync_now(queue);
+
+		for (size_t i = 0; i < queue->served.nr; i++)
+			fuse_reply_err(queue->served.reqs[i], mls_errno(err));
+	}
+}
+
+void mls_sync_queue_sync(struct mls_sync_queue *queue, fuse_req_t req)
+{
+	bool queued, leader;
+
+	pthread_mutex_lock(&queue->lock);
+	queued = list_add(&queue->waiting, req);
+	leader = queued && !queue->leading;
+	if (leader)
+		queue->leading = true;
+	pthread_mutex_unlock(&queue->lock);
+
+	if (!queued)		/* no memory for the list: this worker waits itself */
+		fuse_reply_err(req, mls_errno(sync_now(queue)));
+	else if (leader)
+		lead(queue);
+}
+
+void mls_sync_queue_sync_if_changed(struct mls_sync_queue *queue, fuse_req_t req)
+{
+	if (atomic_load(&queue->written) == atomic_load(&queue->synced))
+		fuse_reply_err(req, 0);
+	else
+		mls_sync_queue_sync(queue, req);
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+/*
+ * sync_queue.h - syncs of image.raw, combined, so that they never occupy every worker.
+ *
+ * Role     One worker at a time leads: it syncs the disk and answers all requests that were there
+ *          when its round began. Requests that come meanwhile are queued, not waited for: their
+ *          workers go back to reading and writing, the leader answers them in its next round.
+ * Errors   A request is answered with the errno of the sync that covers it.
+ * Threads  Any. lock is held for list work only, never over a sync.
+ */
+#ifndef MLS_FUSE_SYNC_QUEUE_H
+#define MLS_FUSE_SYNC_QUEUE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include <fuse_lowlevel.h>
+
+#include "mlsdisk/mlsdisk.h"
+
+struct mls_sync_list {
+	fuse_req_t *reqs;
+	size_t nr, room;
+};
+
+struct mls_sync_queue {
+	struct mls_disk *disk;			/* borrowed */
+	pthread_mutex_t lock;
+	struct mls_sync_list waiting;		/* under lock */
+	struct mls_sync_list served;		/* the leader's */
+	bool leading;				/* under lock: some worker leads */
+	_Atomic uint64_t written;		/* changes that have returned */
+	_Atomic uint64_t synced;		/* value of written that the last good sync covers */
+};
+
+MLS_MUST_CHECK int mls_sync_queue_init(struct mls_sync_queue *queue, struct mls_disk *disk);
+void mls_sync_queue_release(struct mls_sync_queue *queue);
+
+/* A write or discard has returned; call before it is answered. */
+void mls_sync_queue_note_change(struct mls_sync_queue *queue);
+
+/* Answer req after a sync that begins now or later. */
+void mls_sync_queue_sync(struct mls_sync_queue *queue, fuse_req_t req);
+
+/* As above if something was changed since the last good sync; else answer at once. */
+void mls_sync_queue_sync_if_changed(struct mls_sync_queue *queue, fuse_req_t req);
+
+#endif
