@@ -1,0 +1,39 @@
+#!/bin/bash
+# SPDX-License-Identifier: MPL-2.0
+#
+# Each flush of the loop device reaches the engine: every one of them moves the trusted store on.
+set -euo pipefail
+# shellcheck source=tests/fuse/functions.sh
+. "${srcdir:-.}/tests/fuse/functions.sh"
+
+start
+requires cksum
+nr=25
+mls_format d 64M
+mls_serve d
+loop_attach d 4096
+[ "$(cat "/sys/block/${loop#/dev/}/loop/dio")" = 1 ] || say "direct I/O stayed off on $loop"
+
+coproc flusher { "$probe" flush "$loop" "$nr"; }
+# shellcheck disable=SC2154  # the coproc sets it
+pid=$flusher_PID
+before=$(cksum "$work/d.store"*)
+for ((i = 0; i < nr; i++)); do
+	read -r line <&"${flusher[0]}"
+	[ "$line" = flushed ] || die "$line"
+	after=$(cksum "$work/d.store"*)
+	[ "$before" != "$after" ] || die "flush $i of $loop didn't reach the trusted store"
+	before=$after
+	echo >&"${flusher[1]}"
+done
+wait "$pid"
+
+# What was flushed survives a kill.
+mls_kill d
+losetup -d "$loop"
+mls_serve d
+for ((i = 0; i < nr; i++)); do
+	found=$(dd if="$(image d)" bs=4096 skip="$i" count=1 status=none | od -An -tu1 -N1 | tr -d ' ')
+	[ "$found" = $((i + 1)) ] || die "block $i: expected $((i + 1)), found $found"
+done
+mls_end d
