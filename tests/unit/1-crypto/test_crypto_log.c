@@ -2,9 +2,15 @@
 /*
  * test_crypto_log.c - each read gives the block that was appended at that position, or an error.
  */
+#ifdef HAVE_CONFIG_H
+#include "config.h"
+#endif
+
 #include "1-crypto/crypto_log.h"
 
 #include <pthread.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "1-crypto/crypto_log_layout.h"
 #include "base/buf.h"
@@ -49,23 +55,23 @@ static uint64_t play_layout(uint64_t nr_data, struct placed *out)
 
 static void check_layout(uint64_t nr_data, struct placed *room)
 {
-	uint64_t total = play_layout(nr_data, room);
+	uint64_t total = play_layout(nr_data, room), nr_wrong = 0;
 
 	ck_assert_uint_eq(mls_crypto_log_total_blocks(nr_data), total);
 	for (uint64_t pos = 0; pos < total; pos++) {
 		if (room[pos].level < 0)
-			ck_assert_uint_eq(mls_mht_data_pos(room[pos].index), pos);
+			nr_wrong += mls_mht_data_pos(room[pos].index) != pos;
 		else
-			ck_assert_uint_eq(mls_mht_node_pos(nr_data, (unsigned)room[pos].level, room[pos].index),
-					  pos);
+			nr_wrong += mls_mht_node_pos(nr_data, (unsigned)room[pos].level, room[pos].index) != pos;
 	}
+	ck_assert_uint_eq(nr_wrong, 0);
 }
 
 START_TEST(layout_follows_the_rule)
 {
 	static const uint64_t large[] = { F * F - 1, F * F, F * F + 1, F * F + F, F * F + F + 1, 2 * F * F,
 					  2 * F * F + 1, 3 * F * F - F };
-	struct placed *room = malloc((3 * F * F + 2 * F) * sizeof *room);
+	struct placed *room = malloc((3 * F * F + 4 * F) * sizeof *room);
 
 	for (uint64_t n = 1; n <= 3 * F + 2; n++)
 		check_layout(n, room);
@@ -122,13 +128,21 @@ static int grow(void *arg, uint64_t *hba)
 	return 0;
 }
 
+static uint64_t blocks_for(uint64_t nr_data)
+{
+	return (mls_crypto_log_total_blocks(nr_data) / CHUNK_BLOCKS + 1) * CHUNK_BLOCKS;
+}
+
+static void set_up_on(struct fixture *f, struct mls_block_dev *dev, uint64_t nr_data)
+{
+	*f = (struct fixture){ .dev = dev, .keys = test_keys(1, 1), .next_hba = dev->nr_blocks,
+			       .nr_data = nr_data };
+	mls_block_log_init(&f->raw, dev, CHUNK_BLOCKS, grow, f);
+}
+
 static void set_up(struct fixture *f, uint64_t nr_data)
 {
-	uint64_t blocks = (mls_crypto_log_total_blocks(nr_data) / CHUNK_BLOCKS + 1) * CHUNK_BLOCKS;
-
-	*f = (struct fixture){ .dev = test_mem_dev(blocks), .keys = test_keys(1, 1), .next_hba = blocks,
-			       .nr_data = nr_data };
-	mls_block_log_init(&f->raw, f->dev, CHUNK_BLOCKS, grow, f);
+	set_up_on(f, test_mem_dev(blocks_for(nr_data)), nr_data);
 }
 
 static void tear_down(struct fixture *f)
@@ -240,6 +254,56 @@ START_TEST(every_position_of_small_logs)
 }
 END_TEST
 
+/* A device in an anonymous file: a large log in ordinary memory has a sanitizer keep its shadow too. */
+struct memfd_dev {
+	struct mls_block_dev base;
+	int fd;
+};
+
+static int memfd_transfer(struct mls_block_dev *dev, struct mls_io *ios, unsigned nr, bool write)
+{
+	int fd = ((struct memfd_dev *)dev)->fd;
+
+	for (unsigned i = 0; i < nr; i++) {
+		size_t bytes = (size_t)ios[i].nr_blocks * MLS_BLOCK_BYTES;
+		off_t at = (off_t)(ios[i].hba * MLS_BLOCK_BYTES);
+		ssize_t n = write ? pwrite(fd, ios[i].data, bytes, at) : pread(fd, ios[i].data, bytes, at);
+
+		ck_assert_int_eq(n, (ssize_t)bytes);
+		ios[i].err = 0;
+	}
+	return 0;
+}
+
+static int memfd_read(struct mls_block_dev *dev, struct mls_io *ios, unsigned nr)
+{
+	return memfd_transfer(dev, ios, nr, false);
+}
+
+static int memfd_write(struct mls_block_dev *dev, struct mls_io *ios, unsigned nr)
+{
+	return memfd_transfer(dev, ios, nr, true);
+}
+
+static void memfd_destroy(struct mls_block_dev *dev)
+{
+	close(((struct memfd_dev *)dev)->fd);
+	free(dev);
+}
+
+static struct mls_block_dev *memfd_new(uint64_t nr_blocks)
+{
+	static const struct mls_block_dev_ops ops = { .read = memfd_read, .write = memfd_write,
+						      .destroy = memfd_destroy };
+	struct memfd_dev *dev = malloc(sizeof *dev);
+
+	dev->base = (struct mls_block_dev){ .ops = &ops, .nr_blocks = nr_blocks };
+	dev->fd = memfd_create("log", MFD_CLOEXEC);
+	ck_assert_int_ge(dev->fd, 0);
+	ck_assert_int_eq(ftruncate(dev->fd, (off_t)(nr_blocks * MLS_BLOCK_BYTES)), 0);
+	return &dev->base;
+}
+
 /* Three levels, more nodes than the cache has room for, many readers. */
 struct reader {
 	struct mls_crypto_log *log;
@@ -276,7 +340,8 @@ START_TEST(a_log_of_three_levels)
 	uint8_t *block = mls_blocks_alloc(1);
 	struct fixture f;
 
-	set_up_built(&f, n, 510);
+	set_up_on(&f, memfd_new(blocks_for(n)), n);
+	ck_assert_int_eq(build(&f, 510), 0);
 	ck_assert_uint_eq(mls_mht_top_level(n), 2);
 	log = open_log(&f);
 	for (uint64_t i = 0; i < n; i += F)
