@@ -58,15 +58,9 @@ fail:
 
 void mls_sst_builder_free(struct mls_sst_builder *b)
 {
-	int err = 0;
-
 	if (!b)
 		return;
-	/* An unfinished log is worth nothing, and the caller aborts: the writer only has to go. */
-	if (b->log)
-		err = mls_log_finish(b->log);
-	(void)err;
-	free(b->index);
+	free(b->index);		/* an unfinished log is the transaction's, and goes with its abort */
 	mls_blocks_free(b->buf);
 	free(b);
 }

@@ -44,7 +44,7 @@ uint64_t mls_sst_builder_nr_records(const struct mls_sst_builder *builder);
 /* At least one record must have been added. Then only free. */
 MLS_MUST_CHECK int mls_sst_builder_finish(struct mls_sst_builder *builder, struct mls_sst_info *info);
 
-/* Any time; NULL is fine. Without a successful finish, the tx must be aborted; free comes first. */
+/* Any time; NULL is fine. Without a successful finish, the tx must be aborted (it can't be committed). */
 void mls_sst_builder_free(struct mls_sst_builder *builder);
 
 /* ---- Reading ---- */
