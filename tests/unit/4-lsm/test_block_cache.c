@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "4-lsm/block_cache.h"
+#include "tests/lib/test_rand.h"
 
 static void fill(struct mls_cached_block *block)
 {
@@ -222,24 +223,16 @@ END_TEST
 struct worker {
 	pthread_t thread;
 	struct mls_block_cache *cache;
-	uint64_t seed;
+	struct test_rand rand;
 	unsigned nr_wrong, nr_hits;
 };
-
-static uint64_t next_random(uint64_t *seed)
-{
-	*seed ^= *seed << 13;
-	*seed ^= *seed >> 7;
-	*seed ^= *seed << 17;
-	return *seed;
-}
 
 static void *work(void *arg)
 {
 	struct worker *w = arg;
 
 	for (unsigned i = 0; i < 20000; i++) {
-		uint64_t r = next_random(&w->seed), log_id = 1 + r % 3, pos = (r >> 8) % 100;
+		uint64_t r = test_rand_u64(&w->rand), log_id = 1 + r % 3, pos = (r >> 8) % 100;
 		struct mls_cached_block *block = mls_block_cache_lookup(w->cache, log_id, pos);
 
 		if (block) {
@@ -268,7 +261,8 @@ START_TEST(threads_find_only_what_is_right)
 	struct mls_block_cache *cache = new_cache(150);
 
 	for (unsigned i = 0; i < NR_WORKERS; i++) {
-		workers[i] = (struct worker){ .cache = cache, .seed = 88172645463325252u + i };
+		workers[i] = (struct worker){ .cache = cache };
+		test_rand_seed(&workers[i].rand, i);
 		ck_assert_int_eq(pthread_create(&workers[i].thread, NULL, work, &workers[i]), 0);
 	}
 	for (unsigned i = 0; i < NR_WORKERS; i++) {
