@@ -15,8 +15,8 @@
 #include "tests/unit/2-edit/toy.h"
 
 #define BASE_COMMITS 30u		/* of the first session */
-#define NR_COMMITS 90u			/* of the second */
-#define FAT 6000u			/* 24 blocks more in each snapshot */
+#define NR_COMMITS 30u			/* of the second */
+#define FAT 12000u			/* 48 blocks more in each snapshot */
 #define NR_IMAGES 4u
 #define OPS_MAX 1000u
 
@@ -252,9 +252,11 @@ START_TEST(commit_makes_earlier_writes_durable)
 		struct test_power power = { .cut_at = n };
 		struct crash_dev *crash = crash_dev_new(medium, &power);
 		struct world *world = world_open(&crash->base);
-		int err = toy_start(world, 2);
+		int err;
 
-		for (uint8_t i = 1; i <= 70 && !err; i++) {
+		world->toys[0].fat = FAT;
+		err = toy_start(world, 2);
+		for (uint8_t i = 1; i <= 20 && !err; i++) {
 			memset(block, i, sizeof block);
 			err = mls_block_dev_write(&crash->base, hba, 1, block);
 			if (!err)
