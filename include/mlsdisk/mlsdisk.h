@@ -225,6 +225,47 @@ struct mls_probe {
 };
 MLS_API MLS_MUST_CHECK int mls_probe(struct mls_block_dev *dev, struct mls_probe *probe);
 
+/* ---- Key slots: several secrets, any of which opens the disk -------------------------------- */
+
+#define MLS_KEY_LABEL_BYTES 40u
+#define MLS_KEY_SLOT_ANY (-1)
+
+struct mls_key_info {
+	bool used;			/* false: the rest is zero */
+	bool passphrase;		/* stretched by scrypt (a passphrase or a short key file) */
+	uint32_t scrypt_log_n;
+	char label[MLS_KEY_LABEL_BYTES];	/* NUL-terminated; the host may have written any bytes here */
+};
+
+/* The slots, as can be seen without a key: nothing of it is authenticated. MLS_EFORMAT: not an MlsDisk;
+ * MLS_EAUTH: both superblocks are damaged; MLS_EIO; MLS_ENOMEM. */
+MLS_API MLS_MUST_CHECK int mls_key_list(struct mls_block_dev *dev, struct mls_key_info info[MLS_NR_KEY_SLOTS]);
+
+/*
+ * Add, remove or replace a secret. The disk must not be open; dev's lock sees to that. A crash leaves
+ * the old or the new set of slots; an error other than of a write leaves the old one.
+ *
+ * What a removed secret can still do: the master key stays the same, so whoever has the secret and a
+ * copy of the old superblock has the key to old copies of BACKING. An old superblock put back is
+ * refused by the open that follows the next opening for writing.
+ *
+ * secret   opens the disk now.
+ * slot     which slot; MLS_KEY_SLOT_ANY: add: the first free one; remove, change: the one that secret opens.
+ * label    for people, up to 39 bytes; NULL: none. Not secret.
+ * changed  gets the slot's number; may be NULL.
+ * Returns  0; MLS_EINVAL: no such slot number, an empty new secret, or the last slot would be removed;
+ *          MLS_EEXIST: add: the slot is used; MLS_ENOENT: remove, change: it isn't; MLS_ENOSPC: add: all
+ *          are used; and as mls_disk_open for the superblock.
+ */
+MLS_API MLS_MUST_CHECK int mls_key_add(struct mls_block_dev *dev, const struct mls_secret *secret,
+				       const struct mls_secret *new_secret, int slot, const char *label,
+				       unsigned *changed);
+MLS_API MLS_MUST_CHECK int mls_key_remove(struct mls_block_dev *dev, const struct mls_secret *secret, int slot,
+					  unsigned *changed);
+MLS_API MLS_MUST_CHECK int mls_key_change(struct mls_block_dev *dev, const struct mls_secret *secret,
+					  const struct mls_secret *new_secret, int slot, const char *label,
+					  unsigned *changed);
+
 struct mls_open_opts {
 	bool read_only;			/* nothing is written, also not to the trusted store */
 	bool accept_rollback;		/* one time: take the state that is there, and move on from it */

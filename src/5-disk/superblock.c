@@ -304,19 +304,83 @@ static int read_into(struct mls_block_dev *dev, const struct mls_secret *secret,
 	return 0;
 }
 
+/* Room for both copies as bytes; NULL: no memory. */
+static struct mls_superblock_disk *copies_init(struct copy copies[NR_COPIES])
+{
+	struct mls_superblock_disk *blocks = mls_blocks_zalloc(NR_COPIES);
+
+	memset(copies, 0, NR_COPIES * sizeof copies[0]);
+	for (unsigned i = 0; i < NR_COPIES && blocks; i++)
+		copies[i].disk = &blocks[i];
+	return blocks;
+}
+
 int mls_superblock_read(struct mls_block_dev *dev, const struct mls_secret *secret, struct mls_superblock *sb,
 			struct mls_keyring **keys)
 {
-	struct mls_superblock_disk *blocks = mls_blocks_zalloc(NR_COPIES);
-	struct copy copies[NR_COPIES] = { { 0 } };
+	struct copy copies[NR_COPIES];
+	struct mls_superblock_disk *blocks = copies_init(copies);
 	int err;
 
 	if (!blocks)
 		return MLS_ENOMEM;
-	for (unsigned i = 0; i < NR_COPIES; i++)
-		copies[i].disk = &blocks[i];
 	err = secret->bytes == 0 ? MLS_EINVAL : read_into(dev, secret, copies, sb, keys);
 	mls_blocks_free(blocks);
+	return err;
+}
+
+/* The copy of which the most can be said without a key; of two such the newer one. */
+static const struct copy *better_copy(const struct copy copies[NR_COPIES])
+{
+	if (copies[0].state != copies[1].state)
+		return copies[0].state > copies[1].state ? &copies[0] : &copies[1];
+	return copies[0].sb.generation >= copies[1].sb.generation ? &copies[0] : &copies[1];
+}
+
+int mls_superblock_peek(struct mls_block_dev *dev, struct mls_superblock *sb)
+{
+	struct copy copies[NR_COPIES];
+	struct mls_superblock_disk *blocks = copies_init(copies);
+	const struct copy *better;
+	int err;
+
+	if (!blocks)
+		return MLS_ENOMEM;
+	err = load_copies(dev, copies);
+	better = better_copy(copies);
+	if (!err && better->state < COPY_LOCKED)
+		err = refuse(copies);
+	if (!err)
+		*sb = better->sb;
+	mls_blocks_free(blocks);
+	return err;
+}
+
+int mls_probe(struct mls_block_dev *dev, struct mls_probe *probe)
+{
+	struct copy copies[NR_COPIES];
+	struct mls_superblock_disk *blocks = copies_init(copies);
+	struct mls_probe result = { 0 };
+	const struct copy *better;
+	int err;
+
+	if (!blocks)
+		return MLS_ENOMEM;
+	err = load_copies(dev, copies);
+	better = better_copy(copies);
+	if (!err && better->state == COPY_UNREADABLE)
+		err = MLS_EIO;
+	result.is_mlsdisk = better->state != COPY_NO_MAGIC;
+	if (better->state >= COPY_DAMAGED) {
+		memcpy(result.uuid, better->sb.uuid, sizeof result.uuid);
+		if (!mls_mul_u64(better->sb.geo.disk_blocks, MLS_BLOCK_BYTES, &result.disk_bytes))
+			result.disk_bytes = UINT64_MAX;
+		for (unsigned i = 0; i < MLS_NR_KEY_SLOTS; i++)
+			result.nr_slots_used += mls_key_slot_used(&better->sb.slots[i]);
+	}
+	mls_blocks_free(blocks);
+	if (!err)
+		*probe = result;
 	return err;
 }
 
@@ -363,36 +427,4 @@ int mls_superblock_new(struct mls_superblock *sb, struct mls_keyring **keys, con
 	*sb = made;
 	*keys = ring;
 	return 0;
-}
-
-int mls_probe(struct mls_block_dev *dev, struct mls_probe *probe)
-{
-	struct mls_superblock_disk *blocks = mls_blocks_zalloc(NR_COPIES);
-	struct copy copies[NR_COPIES] = { { 0 } }, *best;
-	struct mls_probe result = { 0 };
-	int err;
-
-	if (!blocks)
-		return MLS_ENOMEM;
-	for (unsigned i = 0; i < NR_COPIES; i++)
-		copies[i].disk = &blocks[i];
-	err = load_copies(dev, copies);
-	if (err)
-		goto out;
-	best = copies[1].state > copies[0].state ? &copies[1] : &copies[0];
-	err = best->state == COPY_UNREADABLE ? MLS_EIO : 0;
-	if (err)
-		goto out;
-	result.is_mlsdisk = best->state != COPY_NO_MAGIC;
-	if (best->state >= COPY_DAMAGED) {
-		memcpy(result.uuid, best->sb.uuid, sizeof result.uuid);
-		if (!mls_mul_u64(best->sb.geo.disk_blocks, MLS_BLOCK_BYTES, &result.disk_bytes))
-			result.disk_bytes = UINT64_MAX;
-		for (unsigned i = 0; i < MLS_NR_KEY_SLOTS; i++)
-			result.nr_slots_used += mls_key_slot_used(&best->sb.slots[i]);
-	}
-	*probe = result;
-out:
-	mls_blocks_free(blocks);
-	return err;
 }

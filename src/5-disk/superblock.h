@@ -48,6 +48,9 @@ MLS_MUST_CHECK int mls_superblock_new(struct mls_superblock *sb, struct mls_keyr
 MLS_MUST_CHECK int mls_superblock_read(struct mls_block_dev *dev, const struct mls_secret *secret,
 				       struct mls_superblock *sb, struct mls_keyring **keys);
 
+/* What can be seen without a key, from the better copy, unauthenticated. Errors as above but MLS_EKEY. */
+MLS_MUST_CHECK int mls_superblock_peek(struct mls_block_dev *dev, struct mls_superblock *sb);
+
 /*
  * Write both copies, a flush after each, the good one last: a crash leaves the old or the new one.
  * Before: ++generation, if the disk exists already. Returns 0; MLS_EIO, MLS_ENOSPC; MLS_ENOMEM.
