@@ -287,12 +287,18 @@ static int flush(struct mls_journal *journal)
 	return err ? poison(journal, "flush", err) : 0;
 }
 
+static unsigned other_area(const struct mls_journal *journal)
+{
+	return (journal->active + 1) % MLS_NR_JOURNAL_AREAS;
+}
+
 static uint64_t group_blocks(const struct mls_edit_group *group)
 {
 	return mls_chain_blocks(sizeof(struct mls_journal_hdr_disk) + mls_edit_group_bytes(group));
 }
 
-static int put_group(struct mls_journal *journal, const struct mls_edit_group *group, uint64_t commit, uint8_t kind)
+static int put_group(struct mls_journal *journal, const struct mls_edit_group *group, uint64_t commit,
+		     uint8_t kind)
 {
 	struct mls_journal_hdr_disk hdr = { .kind = kind };
 	int err;
@@ -362,7 +368,7 @@ int mls_journal_start(struct mls_journal *journal, const uint8_t session[MLS_SES
 	pthread_mutex_lock(&journal->lock);
 	MLS_INVARIANT(journal->state == JOURNAL_EMPTY || journal->state == JOURNAL_LOADED);
 	if (journal->state == JOURNAL_LOADED) {
-		area = (journal->active + 1) % MLS_NR_JOURNAL_AREAS;
+		area = other_area(journal);
 		ordinal = journal->ordinal + 1;
 	}
 	memcpy(journal->session, session, MLS_SESSION_BYTES);
@@ -398,8 +404,7 @@ static int commit_locked(struct mls_journal *journal, const struct mls_edit_grou
 		return MLS_ENOSPC;
 
 	if (snapshot_due(journal, nr_blocks)) {
-		err = write_snapshot(journal, (journal->active + 1) % MLS_NR_JOURNAL_AREAS, journal->ordinal + 1,
-				     nr_blocks);
+		err = write_snapshot(journal, other_area(journal), journal->ordinal + 1, nr_blocks);
 		if (err)
 			return err;
 	}

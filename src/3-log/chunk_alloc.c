@@ -64,7 +64,8 @@ static void reset_locked(struct mls_chunk_alloc *alloc)
 	alloc->hint = 0;
 }
 
-int mls_chunk_alloc_new(struct mls_chunk_alloc **alloc, uint64_t base_hba, uint32_t run_blocks, uint64_t nr_runs)
+int mls_chunk_alloc_new(struct mls_chunk_alloc **alloc, uint64_t base_hba, uint32_t run_blocks,
+			uint64_t nr_runs)
 {
 	struct mls_chunk_alloc *new;
 	uint64_t nr_blocks, end;

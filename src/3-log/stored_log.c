@@ -135,7 +135,8 @@ int mls_stored_log_decode(struct mls_stored_log **log, struct mls_block_dev *dev
 	memcpy(&head, edit, sizeof head);
 	nr_chunks = mls_get_le32(head.nr_chunks);
 	if (head.type != MLS_LOG_EDIT_CREATE || head.reserved[0] || head.reserved[1] ||
-	    nr_chunks == 0 || nr_chunks > MLS_LOG_CHUNKS_MAX || bytes != sizeof head + (size_t)nr_chunks * 8 ||
+	    nr_chunks == 0 || nr_chunks > MLS_LOG_CHUNKS_MAX ||
+	    bytes != sizeof head + (size_t)nr_chunks * 8 ||
 	    !size_possible(mls_get_le64(head.nr_data_blocks), nr_chunks, chunk_blocks))
 		return MLS_EFORMAT;
 
@@ -218,7 +219,7 @@ void mls_log_table_insert(struct mls_log_table *table, struct mls_stored_log *lo
 
 	MLS_INVARIANT(table->nr_logs < table->cap_logs);
 	MLS_INVARIANT(at == table->nr_logs || table->logs[at]->id != log->id);
-	memmove(table->logs + at + 1, table->logs + at, (table->nr_logs - at) * sizeof(struct mls_stored_log *));
+	memmove(table->logs + at + 1, table->logs + at, (table->nr_logs - at) * sizeof *table->logs);
 	table->logs[at] = log;
 	table->nr_logs++;
 }
@@ -236,5 +237,5 @@ void mls_log_table_remove(struct mls_log_table *table, struct mls_stored_log *lo
 
 	MLS_INVARIANT(at < table->nr_logs && table->logs[at] == log);
 	table->nr_logs--;
-	memmove(table->logs + at, table->logs + at + 1, (table->nr_logs - at) * sizeof(struct mls_stored_log *));
+	memmove(table->logs + at, table->logs + at + 1, (table->nr_logs - at) * sizeof *table->logs);
 }

@@ -275,8 +275,8 @@ void mls_tx_store_free(struct mls_tx_store *store)
 	free(store);
 }
 
-int mls_tx_store_list(struct mls_tx_store *store, int bucket, int (*fn)(void *arg, const struct mls_log_info *info),
-		      void *arg)
+int mls_tx_store_list(struct mls_tx_store *store, int bucket,
+		      int (*fn)(void *arg, const struct mls_log_info *info), void *arg)
 {
 	int stop = 0;
 

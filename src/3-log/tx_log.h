@@ -58,7 +58,8 @@ MLS_MUST_CHECK int mls_tx_edit(struct mls_tx *tx, enum mls_edit_owner_id owner, 
 struct mls_edit_group *mls_tx_group(struct mls_tx *tx);	/* the edits so far, to add to */
 
 /* The edit that deletes log id, without a transaction: for mls_journal_apply_loaded. */
-MLS_MUST_CHECK int mls_tx_store_drop_edit(struct mls_tx_store *store, uint64_t id, struct mls_edit_group *group);
+MLS_MUST_CHECK int mls_tx_store_drop_edit(struct mls_tx_store *store, uint64_t id,
+					  struct mls_edit_group *group);
 
 /* Runs once the group is durable and applied, before the chunks of deleted logs are given back. In the
  * order of the commits: it is called with store->commit_lock held, so must not commit. One a tx. */

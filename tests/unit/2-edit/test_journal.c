@@ -412,13 +412,13 @@ static void forge(const struct forged *groups, unsigned nr)
 	ck_assert_int_eq(mls_chain_writer_new(&writer, &ring, world->keys, MLS_JOURNAL_LABEL, &birth), 0);
 	for (unsigned i = 0; i < nr; i++) {
 		struct mls_journal_hdr_disk hdr = { .kind = groups[i].kind };
+		size_t hdr_bytes = groups[i].hdr_bytes ? groups[i].hdr_bytes : sizeof hdr;
 
 		memset(hdr.session, groups[i].session, sizeof hdr.session);
 		mls_put_le64(hdr.commit, groups[i].commit);
 		mls_put_le64(hdr.ordinal, groups[i].ordinal);
 		ck_assert_int_eq(mls_chain_begin(writer), 0);
-		ck_assert_int_eq(mls_chain_put(writer, &hdr, groups[i].hdr_bytes ? groups[i].hdr_bytes : sizeof hdr),
-				 0);
+		ck_assert_int_eq(mls_chain_put(writer, &hdr, hdr_bytes), 0);
 		ck_assert_int_eq(mls_chain_put(writer, groups[i].edits, groups[i].edit_bytes), 0);
 		ck_assert_int_eq(mls_chain_end(writer), 0);
 	}

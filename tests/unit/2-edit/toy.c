@@ -60,7 +60,8 @@ static int segments_snapshot(void *arg, struct mls_edit_group *group)
 
 struct world *world_open(struct mls_block_dev *dev)
 {
-	static const uint8_t master[MLS_KEY_BYTES] = "an example of a master key", uuid[MLS_UUID_BYTES] = "disk";
+	static const uint8_t master[MLS_KEY_BYTES] = "an example of a master key";
+	static const uint8_t uuid[MLS_UUID_BYTES] = "disk";
 	struct world *world = calloc(1, sizeof *world);
 	struct mls_edit_owner lsm = { toy_reset, toy_apply, lsm_snapshot, &world->toys[0] };
 	struct mls_edit_owner segments = { toy_reset, toy_apply, segments_snapshot, &world->toys[1] };

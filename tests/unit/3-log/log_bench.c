@@ -66,14 +66,16 @@ static int load_newest(struct bench *bench)
 
 struct bench *bench_load(struct mls_block_dev *dev, int *err)
 {
-	static const uint8_t master[MLS_KEY_BYTES] = "an example of a master key", uuid[MLS_UUID_BYTES] = "disk";
+	static const uint8_t master[MLS_KEY_BYTES] = "an example of a master key";
+	static const uint8_t uuid[MLS_UUID_BYTES] = "disk";
 	struct bench *bench = calloc(1, sizeof *bench);
 	struct mls_edit_owner owner = { value_reset, value_apply, value_snapshot, bench };
 
 	bench->dev = dev;
 	ck_assert_int_eq(mls_keyring_new(&bench->keys, master, uuid), 0);
 	ck_assert_int_eq(mls_chunk_alloc_new(&bench->alloc, BENCH_RUN_HBA, BENCH_RUN_BLOCKS, BENCH_NR_RUNS), 0);
-	ck_assert_int_eq(mls_journal_new(&bench->journal, dev, bench->keys, BENCH_JOURNAL_HBA, BENCH_AREA_BLOCKS), 0);
+	ck_assert_int_eq(mls_journal_new(&bench->journal, dev, bench->keys, BENCH_JOURNAL_HBA,
+					 BENCH_AREA_BLOCKS), 0);
 	ck_assert_int_eq(mls_tx_store_new(&bench->store, dev, bench->alloc, bench->keys, bench->journal), 0);
 	mls_journal_set_owner(bench->journal, MLS_OWNER_SEGMENTS, &owner);
 	*err = load_newest(bench);
