@@ -12,7 +12,7 @@
 #include "mlsdisk/mlsdisk.h"
 
 struct mls_daemon {
-	int ready_fd;		/* -1: in the foreground */
+	int ready_fd; /* -1: in the foreground */
 };
 
 /* Returns in the child only (or, in the foreground, in the one process there is). */

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +27,7 @@
 
 struct default_disk {
 	char *dir, *backing, *key_file;
-	int dir_fd;		/* held locked while things are made */
+	int dir_fd; /* held locked while things are made */
 };
 
 static char *state_dir(void)
@@ -49,7 +50,8 @@ static int make_dirs(const char *dir)
 	char *copy = strdup(dir);
 	int failed = copy ? 0 : -1;
 
-	for (char *slash = copy ? strchr(copy + 1, '/') : NULL; !failed && slash; slash = strchr(slash + 1, '/')) {
+	for (char *slash = copy ? strchr(copy + 1, '/') : NULL; !failed && slash;
+	     slash = strchr(slash + 1, '/')) {
 		*slash = '\0';
 		failed = mkdir(copy, 0755) && errno != EEXIST ? -1 : 0;
 		*slash = '/';
@@ -88,12 +90,11 @@ static int make_key(struct default_disk *d)
 	return err;
 }
 
-static int format_backing(const char *path, const struct mls_secret *secret)
+static int format_backing(const char *path, const struct mls_secret *secret, uint8_t uuid[MLS_UUID_BYTES])
 {
 	struct mls_format_opts opts = {.disk_bytes = DEFAULT_DISK_BYTES};
 	struct mls_trusted_store *store = NULL;
 	struct mls_block_dev *dev = NULL;
-	uint8_t uuid[MLS_UUID_BYTES];
 	int err;
 
 	err = mls_block_dev_open(&dev, path, MLS_DEV_CREATE, mls_backing_bytes(DEFAULT_DISK_BYTES));
@@ -112,8 +113,22 @@ out:
 	return err;
 }
 
+static void say_made(const struct default_disk *d, const uint8_t uuid[MLS_UUID_BYTES])
+{
+	char store[PATH_MAX] = "?";
+
+	(void)!mls_trusted_store_default_path(store, sizeof store, uuid);
+	printf("Made the default disk, 16 GiB (space is taken as it is written):\n"
+	       "  disk           %s\n"
+	       "  key            %s   (without it the disk is lost: keep a copy)\n"
+	       "  trusted store  %s\n",
+	       d->backing, d->key_file, store);
+	fflush(stdout);
+}
+
 static int make_disk(struct default_disk *d)
 {
+	uint8_t uuid[MLS_UUID_BYTES];
 	struct mls_secret secret = {0};
 	char *unfinished = NULL;
 	int err;
@@ -129,7 +144,7 @@ static int make_disk(struct default_disk *d)
 	if (err)
 		goto out;
 	(void)unlink(unfinished);
-	err = format_backing(unfinished, &secret);
+	err = format_backing(unfinished, &secret, uuid);
 	if (err) {
 		mls_cli_error("can't make the default disk %s: %s", d->backing, mls_strerror(err));
 		goto out;
@@ -137,12 +152,7 @@ static int make_disk(struct default_disk *d)
 	err = publish(d, "default.img.new", "default.img");
 	if (err)
 		goto out;
-	printf("Made the default disk, 16 GiB (space is taken as it is written):\n"
-	       "  disk     %s\n"
-	       "  key      %s   whoever has it can read the disk; without it nobody can: keep a copy\n"
-	       "  freshness register: %s/UUID.*   needed to open the disk, too\n",
-	       d->backing, d->key_file, d->dir);
-	fflush(stdout);
+	say_made(d, uuid);
 out:
 	mls_cli_secret_release(&secret);
 	free(unfinished);
@@ -179,7 +189,8 @@ int mls_default_disk_prepare(char **backing, char **key_file)
 	has_disk = faccessat(d.dir_fd, "default.img", F_OK, 0) == 0;
 	has_key = faccessat(d.dir_fd, "default.key", F_OK, 0) == 0;
 	if (has_disk && !has_key) {
-		mls_cli_error("%s is there, but its key %s isn't: put the key back, or move the disk away to get a new one",
+		mls_cli_error("%s is there, but its key %s isn't: put the key back, or move the disk away to "
+			      "get a new one",
 			      d.backing, d.key_file);
 		err = MLS_EKEY;
 	} else if (!has_disk) {

@@ -43,7 +43,8 @@ static bool may_lock_all(void)
 static void lock_memory(void)
 {
 	if (!may_lock_all()) {
-		mls_say(MLS_LOG_WARNING, "can't lock memory (RLIMIT_MEMLOCK): keys and data may reach the swap area");
+		mls_say(MLS_LOG_WARNING,
+			"can't lock memory (RLIMIT_MEMLOCK): keys and data may reach the swap area");
 		return;
 	}
 	if (mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT))
@@ -59,6 +60,6 @@ void mls_harden_process(void)
 			"can't become an I/O flusher: %s: when memory runs out, the system may hang "
 			"(CAP_SYS_RESOURCE is needed)",
 			strerror(errno));
-	if (geteuid() == 0)	/* others mount through fusermount3, which is setuid */
+	if (geteuid() == 0) /* others mount through fusermount3, which is setuid */
 		(void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 }

@@ -30,9 +30,9 @@
 
 #define IMAGE_INO 2u
 #define NS_PER_S 1000000000
-#define CACHE_SECONDS 86400.0	/* names and sizes never change; the kernel itself drops times */
+#define CACHE_SECONDS 86400.0 /* names and sizes never change; the kernel itself drops times */
 
-enum { HANDLE_READS = 0, HANDLE_WRITES = 1 };	/* fi->fh */
+enum { HANDLE_READS = 0, HANDLE_WRITES = 1 }; /* fi->fh */
 
 static struct mls_image *image_of(fuse_req_t req)
 {
@@ -229,8 +229,8 @@ static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset
 		return;
 	}
 	for (size_t i = offset < 0 ? 0 : (size_t)offset; i < sizeof entries / sizeof entries[0]; i++) {
-		size_t bytes = fuse_add_direntry(req, reply + used, room - used, entries[i].name, &entries[i].st,
-						 (off_t)i + 1);
+		size_t bytes = fuse_add_direntry(req, reply + used, room - used, entries[i].name,
+						 &entries[i].st, (off_t)i + 1);
 
 		if (bytes > room - used)
 			break;
@@ -243,7 +243,8 @@ static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset
 static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 {
 	struct mls_disk_stat disk;
-	struct statvfs st = {.f_bsize = MLS_BLOCK_BYTES, .f_frsize = MLS_BLOCK_BYTES, .f_files = 1, .f_namemax = 255};
+	struct statvfs st = {
+		.f_bsize = MLS_BLOCK_BYTES, .f_frsize = MLS_BLOCK_BYTES, .f_files = 1, .f_namemax = 255};
 
 	(void)ino;
 	mls_disk_stat(image_of(req)->disk, &disk);
@@ -297,7 +298,8 @@ static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t new_parent, const
 	refuse_name_change(req);
 }
 
-static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
+static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+		      struct fuse_file_info *fi)
 {
 	(void)parent, (void)name, (void)mode, (void)fi;
 	refuse_name_change(req);

@@ -14,17 +14,17 @@
 #define MLS_IMAGE_NAME "image.raw"
 
 struct mls_image {
-	struct mls_disk *disk;			/* borrowed */
+	struct mls_disk *disk; /* borrowed */
 	struct mls_sync_queue syncs;
 	uint64_t size_bytes;
 	bool read_only;
-	uid_t uid;				/* who mounted: owns image.raw */
+	uid_t uid; /* who mounted: owns image.raw */
 	gid_t gid;
 	int64_t born_ns;
-	_Atomic int64_t accessed_ns, modified_ns;	/* since the epoch; kept in memory only */
+	_Atomic int64_t accessed_ns, modified_ns; /* since the epoch; kept in memory only */
 };
 
-extern const struct fuse_lowlevel_ops mls_image_ops;	/* userdata: struct mls_image */
+extern const struct fuse_lowlevel_ops mls_image_ops; /* userdata: struct mls_image */
 
 MLS_MUST_CHECK int mls_image_init(struct mls_image *image, struct mls_disk *disk, bool read_only);
 void mls_image_release(struct mls_image *image);

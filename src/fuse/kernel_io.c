@@ -32,8 +32,8 @@
 #endif
 
 static _Thread_local struct mls_request_buf *serving;
-static bool handshaking;		/* main only, before the workers */
-static bool mmap_offered;		/* the kernel knows DIRECT_IO_ALLOW_MMAP */
+static bool handshaking;  /* main only, before the workers */
+static bool mmap_offered; /* the kernel knows DIRECT_IO_ALLOW_MMAP */
 
 int mls_request_buf_init(struct mls_request_buf *buf)
 {
@@ -42,7 +42,7 @@ int mls_request_buf_init(struct mls_request_buf *buf)
 		buf->map = NULL;
 		return -1;
 	}
-	memset(buf->map, 0, MAP_BYTES);		/* have it now: later the kernel may be short of pages */
+	memset(buf->map, 0, MAP_BYTES); /* have it now: later the kernel may be short of pages */
 	buf->data = (uint8_t *)buf->map + PAGE_BYTES;
 	buf->request = buf->data - WRITE_HEADER_BYTES;
 	return 0;

@@ -16,15 +16,15 @@
 
 #include <fuse_lowlevel.h>
 
-#define MLS_FUSE_MAX_IO_BYTES (1u << 20)	/* largest READ or WRITE request */
+#define MLS_FUSE_MAX_IO_BYTES (1u << 20) /* largest READ or WRITE request */
 
 struct mls_request_buf {
-	void *map;		/* whole mapping */
-	uint8_t *request;	/* where the request's header goes */
-	uint8_t *data;		/* MLS_FUSE_MAX_IO_BYTES, aligned: a WRITE's data, a READ's answer */
+	void *map;	  /* whole mapping */
+	uint8_t *request; /* where the request's header goes */
+	uint8_t *data;	  /* MLS_FUSE_MAX_IO_BYTES, aligned: a WRITE's data, a READ's answer */
 };
 
-int mls_request_buf_init(struct mls_request_buf *buf);	/* 0 or -1 */
+int mls_request_buf_init(struct mls_request_buf *buf); /* 0 or -1 */
 void mls_request_buf_release(struct mls_request_buf *buf);
 
 /* Put our own reader and writer below a mounted session. 0 or -errno. */

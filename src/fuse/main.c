@@ -52,27 +52,32 @@ static void explain_refusal(const struct mls_fuse_options *options, int err)
 
 	switch (err) {
 	case MLS_EKEY:
-		mls_say(MLS_LOG_ERROR, "%s: expected the key of one of its slots, found that this %s opens none of "
-				       "them; try another",
+		mls_say(MLS_LOG_ERROR,
+			"%s: expected the key of one of its slots, found that this %s opens none of "
+			"them; try another",
 			backing, options->key_file ? "key file" : "passphrase");
 		break;
 	case MLS_EFORMAT:
-		mls_say(MLS_LOG_ERROR, "%s: expected an MlsDisk, found none (mlsdisk-format makes one)", backing);
+		mls_say(MLS_LOG_ERROR, "%s: expected an MlsDisk, found none (mlsdisk-format makes one)",
+			backing);
 		break;
 	case MLS_EAUTH:
-		mls_say(MLS_LOG_ERROR, "%s: refused: it has been changed by others, or the medium is damaged; "
-				       "put back a whole copy you trust",
+		mls_say(MLS_LOG_ERROR,
+			"%s: refused: it has been changed by others, or the medium is damaged; "
+			"put back a whole copy you trust",
 			backing);
 		break;
 	case MLS_ESTALE:
-		mls_say(MLS_LOG_ERROR, "%s: refused: it isn't the state that the trusted store knows. If you put back "
-				       "a backup yourself, open it once with --accept-rollback; if the store was moved, "
-				       "name it with --trusted-store",
+		mls_say(MLS_LOG_ERROR,
+			"%s: refused: it isn't the state that the trusted store knows. If you put back "
+			"a backup yourself, open it once with --accept-rollback; if the store was moved, "
+			"name it with --trusted-store",
 			backing);
 		break;
 	case MLS_EBUSY:
-		mls_say(MLS_LOG_ERROR, "%s: in use by another process; a disk has one user at a time (after "
-				       "unmounting, the daemon still writes for a moment)",
+		mls_say(MLS_LOG_ERROR,
+			"%s: in use by another process; a disk has one user at a time (after "
+			"unmounting, the daemon still writes for a moment)",
 			backing);
 		break;
 	default:
@@ -86,7 +91,8 @@ static void stack_close(struct stack *stack)
 	mls_block_dev_destroy(stack->dev);
 }
 
-static int stack_open(struct stack *stack, const struct mls_fuse_options *options, const struct mls_secret *secret)
+static int stack_open(struct stack *stack, const struct mls_fuse_options *options,
+		      const struct mls_secret *secret)
 {
 	const struct mls_open_opts opts = {
 		.read_only = options->read_only,
@@ -223,11 +229,12 @@ static int run(struct mls_fuse_options *options, struct mls_secret *secret, stru
 
 	session = session_new(options, &image);
 	if (!session) {
-		status = MLS_CLI_USAGE;		/* libfuse has named the option it doesn't know */
+		status = MLS_CLI_USAGE; /* libfuse has named the option it doesn't know */
 	} else if (fuse_session_mount(session, options->mount_point)) {
 		mls_say(MLS_LOG_ERROR, "%s: can't mount%s", options->mount_point,
-			access("/dev/fuse", R_OK | W_OK) ? ": /dev/fuse isn't there or isn't allowed (modprobe fuse)"
-							 : "");
+			access("/dev/fuse", R_OK | W_OK)
+				? ": /dev/fuse isn't there or isn't allowed (modprobe fuse)"
+				: "");
 	} else {
 		status = serve(session, options, &image, daemon);
 	}

@@ -21,7 +21,7 @@
 
 #include "fuse/log_sink.h"
 
-#define STALE_MAX 16	/* mounts of dead daemons on one directory, one above the other */
+#define STALE_MAX 16 /* mounts of dead daemons on one directory, one above the other */
 
 /* realpath of the parent plus the name: looking at a dead mount itself would fail. */
 static char *absolute_of(const char *path)
@@ -109,11 +109,13 @@ static int clear_stale(const char *absolute)
 {
 	if (ours_is_mounted(absolute) &&
 	    (umount2(absolute, MNT_DETACH) == 0 || fusermount_unmount(absolute) == 0)) {
-		mls_say(MLS_LOG_WARNING, "%s: the daemon that served this mount is gone; unmounted it", absolute);
+		mls_say(MLS_LOG_WARNING, "%s: the daemon that served this mount is gone; unmounted it",
+			absolute);
 		return MLS_OK;
 	}
-	mls_say(MLS_LOG_ERROR, "%s: a file system whose daemon is gone is still mounted there; unmount it with: "
-			       "fusermount3 -u -z %s  (or, as root, umount -l)",
+	mls_say(MLS_LOG_ERROR,
+		"%s: a file system whose daemon is gone is still mounted there; unmount it with: "
+		"fusermount3 -u -z %s  (or, as root, umount -l)",
 		absolute, absolute);
 	return MLS_EIO;
 }
@@ -160,7 +162,8 @@ int mls_mount_point_prepare(const char *path, char **absolute)
 		mls_say(MLS_LOG_ERROR, "mount point %s: expected a directory", path);
 		err = MLS_EINVAL;
 	} else if (ours_is_mounted(found)) {
-		mls_say(MLS_LOG_ERROR, "mount point %s: an MlsDisk is served there already; end it with: fusermount3 -u %s",
+		mls_say(MLS_LOG_ERROR,
+			"mount point %s: an MlsDisk is served there already; end it with: fusermount3 -u %s",
 			path, path);
 		err = MLS_EBUSY;
 	}

@@ -152,7 +152,8 @@ static int take_operands(struct mls_fuse_options *options, int nr, char **operan
 	return 0;
 }
 
-enum mls_options_verdict mls_fuse_options_parse(struct mls_fuse_options *options, int argc, char **argv, int *status)
+enum mls_options_verdict mls_fuse_options_parse(struct mls_fuse_options *options, int argc, char **argv,
+						int *status)
 {
 	int option;
 

@@ -6,18 +6,18 @@
 #include "mlsdisk/mlsdisk.h"
 
 struct mls_fuse_options {
-	const char *backing;		/* NULL: the default disk */
+	const char *backing; /* NULL: the default disk */
 	const char *mount_point;
-	const char *key_file;		/* NULL: ask */
-	const char *trusted_store;	/* NULL: the default */
-	char *mount_options;		/* joined by commas; NULL: none */
-	uint64_t cache_bytes;		/* 0: the default */
+	const char *key_file;	   /* NULL: ask */
+	const char *trusted_store; /* NULL: the default */
+	char *mount_options;	   /* joined by commas; NULL: none */
+	uint64_t cache_bytes;	   /* 0: the default */
 	bool accept_rollback, read_only, strict_sync, foreground;
 };
 
 enum mls_options_verdict {
-	MLS_OPTIONS_RUN,		/* go on */
-	MLS_OPTIONS_EXIT,		/* all is said (--help, a mistake): exit with *status */
+	MLS_OPTIONS_RUN,  /* go on */
+	MLS_OPTIONS_EXIT, /* all is said (--help, a mistake): exit with *status */
 };
 
 enum mls_options_verdict mls_fuse_options_parse(struct mls_fuse_options *options, int argc, char **argv,

@@ -15,7 +15,7 @@
 
 #include "fuse/fuse_errno.h"
 
-#define SYNC_LIST_ROOM 1024u	/* grows beyond, but 1024 threads in fsync are rare */
+#define SYNC_LIST_ROOM 1024u /* grows beyond, but 1024 threads in fsync are rare */
 
 int mls_sync_queue_init(struct mls_sync_queue *queue, struct mls_disk *disk)
 {
@@ -60,7 +60,7 @@ static bool list_add(struct mls_sync_list *list, fuse_req_t req)
 
 static int sync_now(struct mls_sync_queue *queue)
 {
-	uint64_t covered = atomic_load(&queue->written);	/* before: what returned until here */
+	uint64_t covered = atomic_load(&queue->written); /* before: what returned until here */
 	int err = mls_disk_sync(queue->disk);
 
 	if (!err) {
@@ -112,7 +112,7 @@ void mls_sync_queue_sync(struct mls_sync_queue *queue, fuse_req_t req)
 		queue->leading = true;
 	pthread_mutex_unlock(&queue->lock);
 
-	if (!queued)		/* no memory for the list: this worker waits itself */
+	if (!queued) /* no memory for the list: this worker waits itself */
 		fuse_reply_err(req, mls_errno(sync_now(queue)));
 	else if (leader)
 		lead(queue);

@@ -24,13 +24,13 @@ struct mls_sync_list {
 };
 
 struct mls_sync_queue {
-	struct mls_disk *disk;			/* borrowed */
+	struct mls_disk *disk; /* borrowed */
 	pthread_mutex_t lock;
-	struct mls_sync_list waiting;		/* under lock */
-	struct mls_sync_list served;		/* the leader's */
-	bool leading;				/* under lock: some worker leads */
-	_Atomic uint64_t written;		/* changes that have returned */
-	_Atomic uint64_t synced;		/* value of written that the last good sync covers */
+	struct mls_sync_list waiting; /* under lock */
+	struct mls_sync_list served;  /* the leader's */
+	bool leading;		      /* under lock: some worker leads */
+	_Atomic uint64_t written;     /* changes that have returned */
+	_Atomic uint64_t synced;      /* value of written that the last good sync covers */
 };
 
 MLS_MUST_CHECK int mls_sync_queue_init(struct mls_sync_queue *queue, struct mls_disk *disk);

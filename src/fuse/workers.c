@@ -52,7 +52,7 @@ static void poke_handler(int signo)
 
 void mls_workers_block_signals(void)
 {
-	struct sigaction poke = {.sa_handler = poke_handler};	/* no SA_RESTART: read must end */
+	struct sigaction poke = {.sa_handler = poke_handler}; /* no SA_RESTART: read must end */
 	struct sigaction ignore = {.sa_handler = SIG_IGN};
 	sigset_t set;
 

@@ -31,13 +31,12 @@
 
 #define BLOCK 4096u
 
-#define CHECK(cond)                                                                              \
-	do {                                                                                     \
-		if (!(cond)) {                                                                   \
-			printf("image_probe.c:%d: not so: %s (errno %s)\n", __LINE__, #cond,     \
-			       strerror(errno));                                                 \
-			exit(1);                                                                 \
-		}                                                                                \
+#define CHECK(cond)                                                                                            \
+	do {                                                                                                   \
+		if (!(cond)) {                                                                                 \
+			printf("image_probe.c:%d: not so: %s (errno %s)\n", __LINE__, #cond, strerror(errno)); \
+			exit(1);                                                                               \
+		}                                                                                              \
 	} while (0)
 
 /* xorshift: seeded, the same everywhere. */
@@ -87,7 +86,8 @@ static void check_attributes(const char *path, int fd)
 	CHECK(fstat(fd, &st) == 0);
 	CHECK(S_ISREG(st.st_mode) && (st.st_mode & 07777) == 0600);
 	CHECK(st.st_blksize == BLOCK && st.st_size > 0 && st.st_size % BLOCK == 0 && st.st_uid == getuid());
-	CHECK(statvfs(path, &vfs) == 0 && vfs.f_bsize == BLOCK && vfs.f_bfree <= vfs.f_blocks && vfs.f_blocks > 0);
+	CHECK(statvfs(path, &vfs) == 0 && vfs.f_bsize == BLOCK && vfs.f_bfree <= vfs.f_blocks &&
+	      vfs.f_blocks > 0);
 	CHECK(ftruncate(fd, st.st_size) == 0);
 	CHECK(ftruncate(fd, st.st_size - 1) < 0 && errno == EPERM);
 	CHECK(ftruncate(fd, st.st_size + 1) < 0 && errno == EPERM);
@@ -184,7 +184,7 @@ static void check_mmap(const char *path, int rw)
 		CHECK(map != MAP_FAILED && map[0] == 0x5C && map[BLOCK] == 0);
 		memset(block, 0x6D, BLOCK);
 		CHECK(pwrite(rw, block, BLOCK, at) == BLOCK);
-		CHECK(map[0] == 0x6D && map[BLOCK - 1] == 0x6D);	/* what was mapped isn't stale */
+		CHECK(map[0] == 0x6D && map[BLOCK - 1] == 0x6D); /* what was mapped isn't stale */
 		munmap(map, 2 * BLOCK);
 		map = mmap(NULL, BLOCK, PROT_READ, MAP_SHARED, rw, at);
 		CHECK(map != MAP_FAILED && map[0] == 0x6D);

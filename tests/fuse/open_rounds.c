@@ -19,12 +19,12 @@
 #define WRITES_PER_ROUND 4u
 #define MAX_WRITE_BYTES (64u << 10)
 
-#define CHECK(cond)                                                                        \
-	do {                                                                               \
-		if (!(cond)) {                                                             \
-			printf("open_rounds.c:%d: not so: %s\n", __LINE__, #cond);         \
-			return 1;                                                          \
-		}                                                                          \
+#define CHECK(cond)                                                                                            \
+	do {                                                                                                   \
+		if (!(cond)) {                                                                                 \
+			printf("open_rounds.c:%d: not so: %s\n", __LINE__, #cond);                             \
+			return 1;                                                                              \
+		}                                                                                              \
 	} while (0)
 
 static const uint8_t key[32] = "a key for tests, 32 bytes long.";
@@ -115,7 +115,8 @@ static int rounds(struct bench *b, unsigned nr)
 		bool whole = round % 100 == 0 || round == nr;
 
 		CHECK(open_disk(b, &o) == 0);
-		CHECK(compare(b, &o, whole ? 0 : next_random(b) % (DISK_BYTES / 2), whole ? DISK_BYTES : 1 << 20) == 0);
+		CHECK(compare(b, &o, whole ? 0 : next_random(b) % (DISK_BYTES / 2),
+			      whole ? DISK_BYTES : 1 << 20) == 0);
 		CHECK(write_some(b, &o) == 0);
 		mls_disk_stat(o.disk, &stat);
 		CHECK(stat.nr_free_runs > 0 && stat.early_syncs == 0);
