@@ -186,8 +186,8 @@ struct mls_lsm_scanned {
 	uint64_t epoch;			/* of the version, or the newest epoch in the table */
 };
 
-/* Every version and record there is: first the tables, newest first, then the memtables. fn != 0
- * stops and is returned. The caller sees to it that nothing is put meanwhile. */
+/* Every version and record there is: first the memtables, then the tables, newest first. fn != 0
+ * stops and is returned. fn must not call the tree; the caller sees to it that nothing is put. */
 MLS_MUST_CHECK int mls_lsm_scan(struct mls_lsm *lsm, int (*fn)(void *arg, const struct mls_lsm_scanned *scanned),
 				void *arg);
 
