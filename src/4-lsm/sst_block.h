@@ -9,6 +9,7 @@
 #define MLS_LSM_SST_BLOCK_H
 
 #include "4-lsm/sstable.h"
+#include "base/checked.h"
 
 #define MLS_SST_MAGIC "MlsSst1"		/* and its 0: 8 bytes */
 #define MLS_SST_INDEX_PER_BLOCK (MLS_BLOCK_BYTES / 8)
@@ -43,20 +44,42 @@ static inline uint64_t mls_sst_block_lba(const struct mls_sst_block_disk *block,
 	return mls_get_le64(block->rec[k].lba);
 }
 
-/* The first record with an LBA >= lba; mls_sst_block_nr: none. */
+/*
+ * The first record with an LBA >= lba; mls_sst_block_nr: none. The block must have a record.
+ *
+ * A block is rarely in the CPU's caches, and a binary search would wait for one line after the other.
+ * LBAs are mostly dense or evenly spread: guess the place, then go outward from there in growing steps.
+ */
 static inline unsigned mls_sst_block_search(const struct mls_sst_block_disk *block, uint64_t lba)
 {
-	unsigned lo = 0, hi = mls_sst_block_nr(block);
+	unsigned lo = 0, hi = mls_sst_block_nr(block) - 1, step = 1;
+	uint64_t first = mls_sst_block_lba(block, lo), last = mls_sst_block_lba(block, hi);
+	unsigned mid;
 
-	while (lo < hi) {
-		unsigned mid = (lo + hi) / 2;
+	if (lba <= first)
+		return 0;
+	if (lba > last)
+		return hi + 1;
+	/* From here on: lba(lo) < lba <= lba(hi). The product may wrap: a bad guess, no more. */
+	mid = (unsigned)((lba - first) * hi / (last - first));
+	while (hi - lo > 1) {
+		uint64_t found;
 
-		if (mls_sst_block_lba(block, mid) < lba)
-			lo = mid + 1;
-		else
+		if (mid <= lo || mid >= hi)
+			mid = lo + (hi - lo) / 2;
+		found = mls_sst_block_lba(block, mid);
+		if (found == lba)
+			return mid;
+		if (found < lba) {
+			lo = mid;
+			mid += step;
+		} else {
 			hi = mid;
+			mid -= mls_min_u64(step, mid);
+		}
+		step *= 2;
 	}
-	return lo;
+	return hi;
 }
 
 /* The record block, not before `from`, that lba is in if the table has it. index[from] <= lba. */

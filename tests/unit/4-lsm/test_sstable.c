@@ -269,6 +269,38 @@ START_TEST(any_size)
 }
 END_TEST
 
+/* Goal: the search is right for LBAs that are spread in any way, also where a guess is far off. */
+START_TEST(a_block_is_searched_right)
+{
+	struct mls_sst_block_disk *block = mls_blocks_zalloc(1);
+	struct test_rand rand;
+
+	test_rand_seed(&rand, 2);
+	for (unsigned n = 0; n < 3000; n++) {
+		unsigned nr = (unsigned)test_rand_between(&rand, 1, 127);
+		unsigned spread = (unsigned)test_rand_below(&rand, 57);
+		uint64_t lba = test_rand_below(&rand, 100);
+
+		mls_put_le16(block->nr_records, (uint16_t)nr);
+		for (unsigned k = 0; k < nr; k++) {
+			mls_put_le64(block->rec[k].lba, lba);
+			lba += 1 + (test_rand_chance(&rand, 1, 4) ? test_rand_below(&rand, 1ull << spread) : 0);
+		}
+		for (unsigned i = 0; i < 40; i++) {
+			unsigned k = (unsigned)test_rand_below(&rand, nr), linear = 0;
+			uint64_t wanted = mls_sst_block_lba(block, k) + test_rand_below(&rand, 3) - 1;
+
+			while (linear < nr && mls_sst_block_lba(block, linear) < wanted)
+				linear++;
+			must(mls_sst_block_search(block, wanted) == linear);
+		}
+		must(mls_sst_block_search(block, 0) == 0);
+		must(mls_sst_block_search(block, MLS_LBA_NONE) == nr);
+	}
+	mls_blocks_free(block);
+}
+END_TEST
+
 START_TEST(any_range_with_any_cache)
 {
 	static const uint64_t cache_sizes[] = { 0, 1, 3, 1000 };
@@ -838,6 +870,7 @@ int main(void)
 
 	tcase_set_timeout(tc, 120);
 	tcase_add_test(tc, any_size);
+	tcase_add_test(tc, a_block_is_searched_right);
 	tcase_add_test(tc, any_range_with_any_cache);
 	tcase_add_test(tc, a_lookup_costs_one_block_and_a_scan_none);
 	tcase_add_test(tc, a_replaced_table_is_readable_until_put);
