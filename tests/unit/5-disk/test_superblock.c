@@ -12,6 +12,7 @@
 #include "5-disk/superblock.h"
 #include "base/buf.h"
 #include "base/endian.h"
+#include "base/rand.h"
 
 #define SB_BYTES sizeof(struct mls_superblock_disk)
 #define CHECKSUM_AT offsetof(struct mls_superblock_disk, checksum)
@@ -444,6 +445,43 @@ START_TEST(long_label_is_cut)
 }
 END_TEST
 
+struct failing_source {
+	unsigned nr, fail_at;
+};
+
+static int failing_random(void *arg, void *out, size_t bytes)
+{
+	struct failing_source *source = arg;
+
+	memset(out, 0x5a, bytes);
+	return ++source->nr == source->fail_at ? MLS_EIO : 0;
+}
+
+/* Goal: no key is ever made of bytes that aren't random. Method: fail call 1, 2, ... of the source. */
+START_TEST(failing_random_source_makes_no_key)
+{
+	struct failing_source source = { 0 };
+
+	for (;;) {
+		struct mls_superblock made;
+		struct mls_keyring *ring = NULL;
+		int err;
+
+		source.nr = 0;
+		source.fail_at++;
+		mls_rand_set_source(failing_random, &source);
+		err = mls_superblock_new(&made, &ring, &sb.geo, uuid, &key_a, 0, NULL);
+		mls_rand_set_source(NULL, NULL);
+		ck_assert_int_eq(err, source.nr >= source.fail_at ? MLS_EIO : 0);
+		ck_assert((ring != NULL) == (err == 0));
+		mls_keyring_free(ring);
+		if (!err)
+			break;
+	}
+	ck_assert_uint_eq(source.nr, 2);	/* the master key and the slot's salt */
+}
+END_TEST
+
 /* ---- Probe ---- */
 
 START_TEST(probe_says_what_is_there)
@@ -498,6 +536,7 @@ int main(void)
 	tcase_add_test(tc, same_secret_twice_gives_unrelated_slots);
 	tcase_add_test(tc, kdf_cost_is_bounded_both_ways);
 	tcase_add_test(tc, long_label_is_cut);
+	tcase_add_test(tc, failing_random_source_makes_no_key);
 	tcase_add_test(tc, probe_says_what_is_there);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
