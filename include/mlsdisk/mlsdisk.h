@@ -161,7 +161,8 @@ struct mls_trusted_store {
  * named after uuid (mlsdisk(7)). For "none", *store becomes NULL: pass that on.
  *
  * uuid     used for the default name and, in messages, to say whose store it is.
- * Returns  0; MLS_EINVAL: unknown URI; MLS_EIO; MLS_ENOMEM; MLS_EBUSY: locked by another process.
+ * Returns  0; MLS_EINVAL: unknown URI; MLS_EIO; MLS_ENOMEM; MLS_EBUSY: locked by another process;
+ *          MLS_ESTALE: it belongs to another disk, or isn't a store.
  */
 MLS_API MLS_MUST_CHECK int mls_trusted_store_open(struct mls_trusted_store **store, const char *uri,
 						  const uint8_t uuid[MLS_UUID_BYTES]);

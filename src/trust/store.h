@@ -19,8 +19,8 @@
  * While the store is open the file is locked.
  *
  * uuid     whose store it is; one of another disk is never read nor overwritten.
- * Returns  0; MLS_EBUSY: locked by another process; MLS_EINVAL: not a regular file; MLS_EIO;
- *          MLS_ENOMEM.
+ * Returns  0; MLS_EBUSY: locked by another process; MLS_ESTALE: the file of another disk, or not a
+ *          store at all; MLS_EINVAL: not a regular file; MLS_EIO; MLS_ENOMEM.
  */
 MLS_MUST_CHECK int mls_store_file_open(struct mls_trusted_store **store, const char *path,
 				       const uint8_t uuid[MLS_UUID_BYTES]);

@@ -261,6 +261,9 @@ static int slot_judge(const struct store_file *s, unsigned slot, enum store_stat
 		*state = STORE_FOREIGN;
 		return 0;
 	}
+	*state = STORE_DAMAGED;		/* as long as nobody can tell */
+	if (!s->has_key)
+		return 0;
 	err = mls_hmac_sha256(s->key, disk, SLOT_MAC_AT, mac);
 	if (err)
 		return err;
@@ -460,11 +463,14 @@ int mls_store_file_open(struct mls_trusted_store **store, const char *path, cons
 	s->path = strdup(path);
 	s->blocks = mls_blocks_zalloc(MLS_NR_TRUST_SLOTS);
 	if (s->path && s->blocks)
-		err = attach(s, 0);
-	if (err && err != MLS_ENOENT) {
+		err = load(s);
+	if (!err && s->state == STORE_FOREIGN)
+		err = refuse_foreign(s);
+	if (err) {
 		file_destroy(&s->base);
 		return err;
 	}
+	s->state = STORE_UNKNOWN;
 	*store = &s->base;
 	return 0;
 }

@@ -92,6 +92,8 @@ fi
 sum=$(cat a a.store | cksum)
 expect 1 "holds an MlsDisk" --key-file="$key" --trusted-store="file:$work/other.store" a
 expect 5 "give each disk a store of its own" --force --key-file="$key" --trusted-store="file:$work/a.store" --size=8M k
+expect 5 "give each disk a store of its own" --force --key-file="$key" --trusted-store="file:$work/a.store" a
+expect 5 "not a trusted store" --force --key-file="$key" --trusted-store="file:$key" a
 [ "$sum" = "$(cat a a.store | cksum)" ] || die "a refused format changed something"
 expect 0 "is an MlsDisk now" --force --key-file="$key" --trusted-store="file:$work/other.store" a
 [ "$sum" != "$(cat a a.store | cksum)" ] || die "--force did nothing"

@@ -74,9 +74,13 @@ static int advance(struct mls_trusted_store *store, uint64_t sync_id)
 /* What a process that opens the store now reads. */
 static int read_anew(const uint8_t uuid[16], const uint8_t key[32], struct mls_trust *trust)
 {
-	struct mls_trusted_store *store = open_store(uuid, key);
-	int err = store->ops->read(store, trust);
+	struct mls_trusted_store *store = NULL;
+	int err = mls_trusted_store_open(&store, uri, uuid);
 
+	if (!err)
+		err = store->ops->set_key(store, key);
+	if (!err)
+		err = store->ops->read(store, trust);
 	mls_trusted_store_destroy(store);
 	return err;
 }
@@ -260,11 +264,12 @@ START_TEST(store_of_another_disk_is_left_alone)
 {
 	uint8_t before[FILE_BYTES], after[FILE_BYTES];
 	struct mls_trust trust = trust_of(uuid_b, 9);
-	struct mls_trusted_store *store;
+	struct mls_trusted_store *store = open_store(uuid_b, key_b), *refused = NULL;
 
-	make_file(1, 2);
+	make_file(1, 2);	/* comes into being while the other one is open */
 	load_file(before);
-	store = open_store(uuid_b, key_b);
+	ck_assert_int_eq(mls_trusted_store_open(&refused, uri, uuid_b), MLS_ESTALE);
+	ck_assert_ptr_null(refused);
 	ck_assert_int_eq(store->ops->advance(store, &trust), MLS_ESTALE);	/* format: without a read */
 	ck_assert_int_eq(store->ops->read(store, &trust), MLS_ESTALE);
 	ck_assert_int_eq(store->ops->advance(store, &trust), MLS_ESTALE);
@@ -279,17 +284,19 @@ END_TEST
 START_TEST(file_that_is_no_store_is_left_alone)
 {
 	static const char letter[] = "Dear mother, ...";
-	struct mls_trusted_store *store;
+	struct mls_trusted_store *store, *refused = NULL;
 	struct mls_trust got;
 	char text[64] = "";
 	FILE *f;
 
 	make_file(1, 1);
-	save_file(letter, sizeof letter);
 	store = open_store(uuid_a, key_a);
+	save_file(letter, sizeof letter);
 	ck_assert_int_eq(store->ops->read(store, &got), MLS_ESTALE);
 	ck_assert_int_eq(advance(store, 1), MLS_ESTALE);
 	mls_trusted_store_destroy(store);
+	ck_assert_int_eq(mls_trusted_store_open(&refused, uri, uuid_a), MLS_ESTALE);
+	ck_assert_ptr_null(refused);
 	f = fopen(path, "r");
 	ck_assert_uint_eq(fread(text, 1, sizeof text, f), sizeof letter);
 	fclose(f);
