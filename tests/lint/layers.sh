@@ -5,8 +5,10 @@
 #
 #	base < format < 0-bio < 1-crypto < 2-edit < 3-log < 4-lsm < 5-disk
 #	trust                   its own, 1-crypto and below
+#	check                   its own, all layers; it looks inside, for fsck and dump
 #	cli                     its own, the public header
-#	fuse, tools             their own, cli, the public header
+#	fuse                    its own, cli, the public header
+#	tools                   their own, cli, the public header; check and what its header needs
 
 # shellcheck source=tests/lint/lint.sh
 . "${srcdir:-.}/tests/lint/lint.sh"
@@ -22,6 +24,8 @@ may_include() {
 		fi
 	done
 	case $1 in
+	check) echo "mlsdisk $below check" ;;
+	tools) echo "mlsdisk $below check cli tools" ;;
 	cli) echo "mlsdisk cli" ;;
 	*) echo "mlsdisk cli $1" ;;
 	esac
