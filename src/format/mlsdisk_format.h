@@ -155,6 +155,8 @@ _Static_assert(sizeof(struct mls_wal_start_disk) == 64, "WAL start edit is 64 by
 /* ---- Edits of the segments (5-disk/segment_table.c) ---- */
 #define MLS_SEG_EDIT_ADD 1u		/* nr live records in SSTables, signed */
 #define MLS_SEG_EDIT_KEY 2u		/* mls_seg_key_disk */
+#define MLS_SEG_EDIT_FREE 3u		/* mls_seg_add_disk, delta 0: this life of the run has ended */
+#define MLS_SEG_EDIT_NEXT_BIRTH 4u	/* type, 7 reserved, le64: births below were given */
 struct mls_seg_add_disk {
 	uint8_t type;
 	uint8_t reserved[3];
@@ -189,7 +191,7 @@ _Static_assert(sizeof(struct mls_wal_group_hdr_disk) == 64, "WAL group header is
 
 struct mls_index_rec_disk {		/* WAL and SSTable */
 	uint8_t lba[8];
-	uint8_t hba[8];			/* MLS_HBA_NONE: tombstone */
+	uint8_t hba[8];			/* location: HBA (40 bits) and birth of the segment (24); 0: tombstone */
 	uint8_t tag[16];
 };
 _Static_assert(sizeof(struct mls_index_rec_disk) == 32, "index record is 32 bytes");
@@ -218,11 +220,11 @@ _Static_assert(sizeof(struct mls_sst_footer_disk) == 4096, "SSTable footer is a 
 struct mls_seg_summary_disk {
 	uint8_t run[8];
 	uint8_t birth[8];
-	uint8_t serial[8];		/* under the data key */
+	uint8_t reserved[8];
 	uint8_t key_salt[32];
 	uint8_t epoch[8];		/* current epoch when the first slot was taken */
 	uint8_t nr_slots[4];
-	uint8_t reserved[4];
+	uint8_t reserved2[4];
 	/* nr_slots x mls_seg_slot_disk, in slot order, which is the order of writing */
 };
 _Static_assert(sizeof(struct mls_seg_summary_disk) == 72, "segment summary head is 72 bytes");

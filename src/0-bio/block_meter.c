@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+/* block_meter.c - a device that counts; see block_meter.h. */
+#include "0-bio/block_meter.h"
+
+static void count(atomic_uint_fast64_t *counter, const struct mls_io *ios, unsigned nr)
+{
+	uint64_t blocks = 0;
+
+	for (unsigned i = 0; i < nr; i++)
+		blocks += ios[i].nr_blocks;
+	atomic_fetch_add_explicit(counter, blocks, memory_order_relaxed);
+}
+
+static int meter_read(struct mls_block_dev *dev, struct mls_io *ios, unsigned nr)
+{
+	struct mls_block_meter *meter = (struct mls_block_meter *)dev;
+
+	count(&meter->read_blocks, ios, nr);
+	return mls_block_dev_readv(meter->inner, ios, nr);
+}
+
+static int meter_write(struct mls_block_dev *dev, struct mls_io *ios, unsigned nr)
+{
+	struct mls_block_meter *meter = (struct mls_block_meter *)dev;
+
+	count(&meter->written_blocks, ios, nr);
+	return mls_block_dev_writev(meter->inner, ios, nr);
+}
+
+static int meter_flush(struct mls_block_dev *dev)
+{
+	struct mls_block_meter *meter = (struct mls_block_meter *)dev;
+
+	atomic_fetch_add_explicit(&meter->flushes, 1, memory_order_relaxed);
+	return mls_block_dev_flush(meter->inner);
+}
+
+static int meter_discard(struct mls_block_dev *dev, uint64_t hba, uint64_t nr_blocks)
+{
+	return mls_block_dev_discard(((struct mls_block_meter *)dev)->inner, hba, nr_blocks);
+}
+
+static void meter_destroy(struct mls_block_dev *dev)
+{
+	(void)dev;	/* lives in its user */
+}
+
+static const struct mls_block_dev_ops meter_ops = {
+	.read = meter_read,
+	.write = meter_write,
+	.flush = meter_flush,
+	.discard = meter_discard,
+	.destroy = meter_destroy,
+};
+
+void mls_block_meter_init(struct mls_block_meter *meter, struct mls_block_dev *inner)
+{
+	meter->base = (struct mls_block_dev){ &meter_ops, inner->nr_blocks };
+	meter->inner = inner;
+	atomic_init(&meter->read_blocks, 0);
+	atomic_init(&meter->written_blocks, 0);
+	atomic_init(&meter->flushes, 0);
+}

@@ -1,0 +1,509 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+/*
+ * cleaner.c - gives the space of dead blocks back; see cleaner.h.
+ *
+ * One round: take the segments with the fewest live blocks; of each, look every slot's LBA up and
+ * move what is still current into the cleaner's own stream; mark it cleaned. The next sync frees
+ * the cleaned ones: until then the last synced state may need them. A move enters the index only
+ * if the moved version is still the newest, so it never brings old data back, and it belongs to
+ * the current epoch like any write, so a crash undoes it as a whole.
+ *
+ * Which slots are live isn't asked of the counts (they lag behind, until compaction) but of the
+ * index itself; the counts only choose the victims.
+ *
+ * A segment without a summary (open at a crash) is found out by a walk over the whole index.
+ */
+#include "5-disk/cleaner.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "5-disk/disk.h"
+#include "5-disk/location.h"
+#include "base/buf.h"
+#include "base/checked.h"
+#include "base/err.h"
+#include "base/log.h"
+
+#define VICTIMS_MAX 16u
+#define POOR_ROUNDS_MAX 8u
+#define PACE_MAX_NS 20000000	/* longest pause of one request: 20 ms */
+
+struct mls_cleaner {
+	struct mls_disk *disk;
+	pthread_mutex_t lock;
+	pthread_cond_t work, round_done;
+	pthread_t thread;
+	bool has_thread, stop, asked;
+	unsigned nr_waiting;
+	uint64_t rounds;		/* finished */
+	int round_err;			/* 0: the last round gained something */
+	uint64_t low_runs, user_reserve;
+	uint64_t live_compacted;	/* live blocks right after the last full compaction */
+	unsigned nr_poor;		/* rounds in a row that gained less than a segment */
+	uint64_t sync_compacted;	/* the last sync it knew of */
+	struct mls_seg_slot *slots;	/* one segment's worth, for the round */
+	struct mls_index_rec *current;
+	uint8_t *blocks;
+};
+
+/* ---- One segment ---- */
+
+struct victim {
+	struct mls_seg_info info;
+	uint32_t nr_current;
+};
+
+static uint64_t victim_loc(struct mls_disk *disk, const struct mls_seg_info *info, uint32_t slot)
+{
+	return mls_loc_make(mls_chunk_alloc_hba(disk->alloc, info->run) + slot, info->birth);
+}
+
+/* cleaner->current := the records that are newest and point into the victim, in slot order. */
+static int find_by_summary(struct mls_cleaner *cleaner, struct victim *victim)
+{
+	struct mls_disk *disk = cleaner->disk;
+	uint32_t nr_slots;
+	int err = mls_seg_read_summary(disk->writer, victim->info.run, victim->info.birth, cleaner->slots, &nr_slots);
+
+	victim->nr_current = 0;
+	for (uint32_t i = 0; i < nr_slots && !err; i++) {
+		struct mls_index_rec *rec = &cleaner->current[victim->nr_current];
+
+		if (cleaner->slots[i].lba >= disk->nr_blocks)
+			continue;	/* a slot that was taken but never sealed well */
+		err = mls_lsm_get(disk->lsm, cleaner->slots[i].lba, 1, rec);
+		if (!err && rec->hba == victim_loc(disk, &victim->info, i))
+			victim->nr_current++;
+	}
+	return err;
+}
+
+/* Into slot order, each slot at most once. */
+static void note_current(struct mls_cleaner *cleaner, struct victim *victim, const struct mls_index_rec *rec)
+{
+	uint32_t at = victim->nr_current;
+
+	MLS_INVARIANT(at < mls_segment_slots(cleaner->disk->sb.geo.run_blocks));
+	while (at > 0 && cleaner->current[at - 1].hba > rec->hba) {
+		cleaner->current[at] = cleaner->current[at - 1];
+		at--;
+	}
+	cleaner->current[at] = *rec;
+	victim->nr_current++;
+}
+
+static int find_by_walk(struct mls_cleaner *cleaner, struct victim *victim)
+{
+	struct mls_disk *disk = cleaner->disk;
+	struct mls_index_rec recs[MLS_CHUNK_IO_BLOCKS];
+	uint64_t lba = 0, first = victim_loc(disk, &victim->info, 0);
+	uint32_t nr_slots = mls_segment_slots(disk->sb.geo.run_blocks);
+	int err = 0;
+
+	victim->nr_current = 0;
+	while (lba < disk->nr_blocks) {
+		uint32_t nr;
+
+		err = mls_lsm_next_mapped(disk->lsm, lba, disk->nr_blocks, &lba);
+		if (err)
+			break;
+		nr = (uint32_t)mls_min_u64(disk->nr_blocks - lba, MLS_CHUNK_IO_BLOCKS);
+		err = mls_lsm_get(disk->lsm, lba, nr, recs);
+		if (err)
+			break;
+		for (uint32_t i = 0; i < nr; i++)
+			if (recs[i].hba >= first && recs[i].hba < first + nr_slots)
+				note_current(cleaner, victim, &recs[i]);
+		lba += nr;
+	}
+	return err == MLS_ENOENT ? 0 : err;
+}
+
+/* The blocks of cleaner->current into cleaner->blocks, block i for record i; large transfers. */
+static int read_current(struct mls_cleaner *cleaner, const struct victim *victim)
+{
+	struct mls_io ios[MLS_CHUNK_IO_BLOCKS];
+	unsigned nr_ios = 0;
+	int err = 0;
+
+	for (uint32_t i = 0; i < victim->nr_current && !err; i++) {
+		uint64_t hba = mls_loc_hba(cleaner->current[i].hba);
+		struct mls_io *last = nr_ios ? &ios[nr_ios - 1] : NULL;
+
+		if (last && last->hba + last->nr_blocks == hba) {
+			last->nr_blocks++;
+			continue;
+		}
+		if (nr_ios == MLS_CHUNK_IO_BLOCKS) {
+			err = mls_block_dev_readv(cleaner->disk->dev, ios, nr_ios);
+			nr_ios = 0;
+		}
+		ios[nr_ios++] = (struct mls_io){ hba, 1, 0, mls_block_at(cleaner->blocks, i) };
+	}
+	if (!err && nr_ios)
+		err = mls_block_dev_readv(cleaner->disk->dev, ios, nr_ios);
+	return err;
+}
+
+static int move_block(struct mls_disk *disk, const struct mls_index_rec *old, const uint8_t *plain)
+{
+	struct mls_index_rec rec;
+	struct mls_seg_buf *buf;
+	uint32_t slot, got;
+	bool moved;
+	int err = mls_seg_take(disk->writer, MLS_STREAM_CLEAN, 1, atomic_load(&disk->epoch_bound), &buf, &slot,
+			       &got);
+
+	if (err)
+		return err;
+	err = mls_seg_seal(disk->writer, buf, slot, old->lba, plain, &rec);
+	if (!err)
+		err = mls_lsm_move(disk->lsm, &rec, old->hba, &moved);
+	mls_seg_indexed(disk->writer, buf, 1);
+	if (!err)
+		mls_count(&disk->count.moved_blocks, moved);
+	return err;
+}
+
+/* Open and move each block. One that doesn't open stays where it is: its reader gets the error. */
+static int move_current(struct mls_cleaner *cleaner, const struct victim *victim, bool *damaged)
+{
+	struct mls_disk *disk = cleaner->disk;
+	int err = 0;
+
+	*damaged = false;
+	for (uint32_t i = 0; i < victim->nr_current && !err; i++) {
+		const struct mls_index_rec *rec = &cleaner->current[i];
+		uint8_t *block = mls_block_at(cleaner->blocks, i);
+		struct mls_seg_pin pin;
+
+		if (mls_segment_table_pin(disk->table, rec->hba, &pin))
+			return MLS_EAUTH;
+		err = mls_data_open(pin.key, pin.birth, pin.slot, rec->lba, block, block, rec->tag);
+		mls_segment_table_unpin(&pin);
+		if (err == MLS_EAUTH) {
+			*damaged = true;
+			err = 0;
+			mls_error("cleaner: LBA %llu at HBA %llu isn't what was written there; left in place",
+				  (unsigned long long)rec->lba, (unsigned long long)mls_loc_hba(rec->hba));
+			continue;
+		}
+		if (!err)
+			err = move_block(disk, rec, block);
+	}
+	return err;
+}
+
+static int clean_segment(struct mls_cleaner *cleaner, struct victim *victim)
+{
+	struct mls_disk *disk = cleaner->disk;
+	bool damaged;
+	int err = find_by_summary(cleaner, victim);
+
+	if (err == MLS_ENOENT)
+		err = find_by_walk(cleaner, victim);
+	if (!err)
+		err = read_current(cleaner, victim);
+	if (!err)
+		err = move_current(cleaner, victim, &damaged);
+	if (err)
+		return err;
+	if (damaged) {
+		mls_segment_table_spare(disk->table, victim->info.run, victim->info.birth);
+		return 0;
+	}
+	mls_segment_table_cleaned(disk->table, victim->info.run, victim->info.birth,
+				  atomic_load(&disk->epoch_bound));
+	mls_count(&disk->count.cleaned_segments, 1);
+	return 0;
+}
+
+/* ---- A round ---- */
+
+static bool enough_free(struct mls_cleaner *cleaner)
+{
+	return mls_chunk_alloc_nr_free(cleaner->disk->alloc) > cleaner->low_runs;
+}
+
+/* The best few victims; *gain: blocks that they seem to give, by their counts. */
+static size_t pick_victims(struct mls_cleaner *cleaner, struct mls_seg_info *infos, uint64_t *gain)
+{
+	uint32_t nr_slots = mls_segment_slots(cleaner->disk->sb.geo.run_blocks);
+	size_t nr = mls_segment_table_victims(cleaner->disk->table, nr_slots - 1, infos, VICTIMS_MAX);
+
+	*gain = 0;
+	for (size_t i = 0; i < nr; i++)
+		*gain += nr_slots - infos[i].live;
+	return nr;
+}
+
+/* Clean them; *gain: blocks that do become free. */
+static int clean_batch(struct mls_cleaner *cleaner, const struct mls_seg_info *infos, size_t nr, uint64_t *gain)
+{
+	uint32_t nr_slots = mls_segment_slots(cleaner->disk->sb.geo.run_blocks);
+	int err = 0;
+
+	*gain = 0;
+	for (size_t i = 0; i < nr && !err; i++) {
+		struct victim victim = { .info = infos[i] };
+
+		err = clean_segment(cleaner, &victim);
+		if (!err)
+			*gain += nr_slots - victim.nr_current;
+		else if (err == MLS_ENOSPC)
+			err = 0;	/* no room for moves; the next one may need none */
+	}
+	return err;
+}
+
+static int early_sync(struct mls_disk *disk)
+{
+	int err;
+
+	if (disk->opts.strict_sync)
+		return MLS_ENOSPC;
+	err = mls_disk_sync_grouped(disk, true);
+	if (!err)
+		mls_info("disk: synced early to free space (sync %llu)", (unsigned long long)disk->trust.sync_id);
+	return err;
+}
+
+/* Is it time to have the cleaned segments, even at the price of a sync nobody asked for? */
+static bool must_sync(struct mls_cleaner *cleaner)
+{
+	struct mls_segment_stat stat;
+
+	mls_segment_table_stat(cleaner->disk->table, &stat);
+	return stat.nr_cleaned_waiting > 0 &&
+	       mls_chunk_alloc_nr_free(cleaner->disk->alloc) <= cleaner->user_reserve + 1;
+}
+
+static uint64_t live_blocks(struct mls_cleaner *cleaner)
+{
+	struct mls_segment_stat stat;
+
+	mls_segment_table_stat(cleaner->disk->table, &stat);
+	return stat.live_blocks;
+}
+
+/*
+ * Old records that compaction hasn't met yet make segments look fuller than they are. Right after
+ * a full compaction the counts are exact; what they have grown by since then is what another one
+ * may find. It rewrites the index, so it must be worth it; but before a writer is told ENOSPC, any
+ * sync since then is reason enough (discards don't show in the counts).
+ */
+static bool compaction_worth_it(struct mls_cleaner *cleaner, bool desperate)
+{
+	uint64_t live = live_blocks(cleaner), floor = cleaner->live_compacted;
+
+	if (desperate && cleaner->disk->trust.sync_id != cleaner->sync_compacted)
+		return true;
+	return live >= floor + mls_max_u64(cleaner->disk->nr_blocks / 32, 1);
+}
+
+static int compact(struct mls_cleaner *cleaner, bool *progress)
+{
+	uint64_t sync_id = cleaner->disk->trust.sync_id;
+	int err = mls_lsm_compact_all(cleaner->disk->lsm, progress);
+
+	if (err)
+		return err;
+	cleaner->live_compacted = live_blocks(cleaner);
+	cleaner->sync_compacted = sync_id;
+	return 0;
+}
+
+/* One round: 0 when something was gained, MLS_ENOSPC when there's nothing to gain. */
+static int clean_round(struct mls_cleaner *cleaner)
+{
+	struct mls_disk *disk = cleaner->disk;
+	uint32_t nr_slots = mls_segment_slots(disk->sb.geo.run_blocks);
+	struct mls_seg_info infos[VICTIMS_MAX];
+	uint64_t free_before = mls_chunk_alloc_nr_free(disk->alloc), gain;
+	size_t nr = pick_victims(cleaner, infos, &gain);
+	bool poor = gain < nr_slots, progress = false;
+	int err = 0;
+
+	if (compaction_worth_it(cleaner, poor) && gain < nr * nr_slots / 4 + nr_slots) {
+		err = compact(cleaner, &progress);
+		nr = pick_victims(cleaner, infos, &gain);
+	}
+	/* What is dead among unsynced blocks can be told only once they are synced. */
+	if (!err && gain < nr_slots && !disk->opts.strict_sync && mls_lsm_dirty(disk->lsm)) {
+		err = early_sync(disk);
+		if (!err)
+			err = compact(cleaner, &progress);
+		nr = pick_victims(cleaner, infos, &gain);
+	}
+	if (!err && gain >= nr_slots)
+		err = clean_batch(cleaner, infos, nr, &gain);
+	else
+		gain = 0;
+	if (!err && must_sync(cleaner))
+		err = early_sync(disk);
+	if (err)
+		return err;
+	mls_debug("cleaner: %zu segments, %llu blocks gained, %llu runs free, %llu before", nr,
+		  (unsigned long long)gain, (unsigned long long)mls_chunk_alloc_nr_free(disk->alloc),
+		  (unsigned long long)free_before);
+	/* Small gains add up in the cleaner's open segment; but not for ever. */
+	if (gain >= nr_slots || progress || mls_chunk_alloc_nr_free(disk->alloc) > free_before)
+		cleaner->nr_poor = 0;
+	else if (gain == 0 || ++cleaner->nr_poor >= POOR_ROUNDS_MAX)
+		return MLS_ENOSPC;
+	return 0;
+}
+
+static void *cleaner_main(void *arg)
+{
+	struct mls_cleaner *cleaner = arg;
+
+	pthread_mutex_lock(&cleaner->lock);
+	while (!cleaner->stop) {
+		int err;
+
+		if (!cleaner->asked && cleaner->nr_waiting == 0) {
+			pthread_cond_wait(&cleaner->work, &cleaner->lock);
+			continue;
+		}
+		cleaner->asked = false;
+		pthread_mutex_unlock(&cleaner->lock);
+		err = clean_round(cleaner);
+		pthread_mutex_lock(&cleaner->lock);
+		cleaner->rounds++;
+		cleaner->round_err = err;
+		if (!err && !enough_free(cleaner))
+			cleaner->asked = true;
+		pthread_cond_broadcast(&cleaner->round_done);
+	}
+	pthread_cond_broadcast(&cleaner->round_done);
+	pthread_mutex_unlock(&cleaner->lock);
+	return NULL;
+}
+
+/* ---- What writers call ---- */
+
+/* The pause grows as the free runs go from the low mark down to the reserve. */
+static void pause_writer(struct mls_cleaner *cleaner, uint64_t nr_free, uint32_t nr_blocks)
+{
+	uint64_t span = cleaner->low_runs - cleaner->user_reserve;
+	uint64_t missing = nr_free > cleaner->user_reserve ? cleaner->low_runs - nr_free : span;
+	uint64_t ns = mls_min_u64((uint64_t)nr_blocks * 20000 * missing * missing / (span * span), PACE_MAX_NS);
+	struct timespec pause = { .tv_nsec = (long)ns };
+
+	if (ns >= 10000)
+		nanosleep(&pause, NULL);
+}
+
+void mls_cleaner_pace(struct mls_cleaner *cleaner, uint32_t nr_blocks)
+{
+	uint64_t nr_free = mls_chunk_alloc_nr_free(cleaner->disk->alloc);
+
+	if (nr_free > cleaner->low_runs || !cleaner->has_thread)
+		return;
+	pthread_mutex_lock(&cleaner->lock);
+	cleaner->asked = true;
+	pthread_cond_signal(&cleaner->work);
+	pthread_mutex_unlock(&cleaner->lock);
+	pause_writer(cleaner, nr_free, nr_blocks);
+}
+
+int mls_cleaner_wait(struct mls_cleaner *cleaner)
+{
+	uint64_t until;
+	int err;
+
+	if (!cleaner->has_thread)
+		return clean_round(cleaner);
+	pthread_mutex_lock(&cleaner->lock);
+	cleaner->nr_waiting++;
+	pthread_cond_signal(&cleaner->work);
+	until = cleaner->rounds + 2;	/* one whole round that began after we came */
+	while (cleaner->rounds < until && !cleaner->stop) {
+		if (cleaner->rounds + 1 == until && cleaner->round_err == 0 &&
+		    mls_chunk_alloc_nr_free(cleaner->disk->alloc) > cleaner->user_reserve)
+			break;
+		pthread_cond_wait(&cleaner->round_done, &cleaner->lock);
+	}
+	cleaner->nr_waiting--;
+	err = cleaner->stop ? MLS_ENOSPC : cleaner->round_err;
+	if (mls_chunk_alloc_nr_free(cleaner->disk->alloc) > cleaner->user_reserve)
+		err = 0;
+	pthread_mutex_unlock(&cleaner->lock);
+	return err;
+}
+
+/* ---- Birth and death ---- */
+
+/*
+ * Index: a flush (two tables) and a compaction of level 0 into level 1 write up to ten memtables
+ * before they free anything. Cleaning: a batch of victims.
+ */
+static void set_reserves(struct mls_cleaner *cleaner)
+{
+	struct mls_disk *disk = cleaner->disk;
+	uint64_t nr_runs = disk->sb.geo.nr_runs, run_bytes = (uint64_t)disk->sb.geo.run_blocks * MLS_BLOCK_BYTES;
+	uint64_t index = mls_div_round_up((uint64_t)disk->opts.memtable_records * 32 * 10, run_bytes) + 4;
+	uint64_t clean = 4 + nr_runs / 128;
+
+	index = mls_min_u64(index, nr_runs / 8 + 1);
+	clean = mls_min_u64(clean, nr_runs / 16 + 1);
+	cleaner->user_reserve = index + clean;
+	cleaner->low_runs = cleaner->user_reserve + mls_max_u64(4, nr_runs / 32);
+	mls_chunk_alloc_set_reserve(disk->alloc, cleaner->user_reserve, index);
+}
+
+int mls_cleaner_new(struct mls_cleaner **out, struct mls_disk *disk)
+{
+	uint32_t nr_slots = mls_segment_slots(disk->sb.geo.run_blocks);
+	struct mls_cleaner *cleaner = calloc(1, sizeof *cleaner);
+
+	if (!cleaner)
+		return MLS_ENOMEM;
+	cleaner->disk = disk;
+	pthread_mutex_init(&cleaner->lock, NULL);
+	pthread_cond_init(&cleaner->work, NULL);
+	pthread_cond_init(&cleaner->round_done, NULL);
+	cleaner->slots = calloc(nr_slots, sizeof *cleaner->slots);
+	cleaner->current = calloc(nr_slots + 1, sizeof *cleaner->current);
+	cleaner->blocks = mls_blocks_alloc(nr_slots);
+	if (!cleaner->slots || !cleaner->current || !cleaner->blocks) {
+		mls_cleaner_free(cleaner);
+		return MLS_ENOMEM;
+	}
+	set_reserves(cleaner);
+	if (!disk->opts.inline_work) {
+		cleaner->has_thread = pthread_create(&cleaner->thread, NULL, cleaner_main, cleaner) == 0;
+		if (!cleaner->has_thread) {
+			mls_cleaner_free(cleaner);
+			return MLS_ENOMEM;
+		}
+	}
+	*out = cleaner;
+	return 0;
+}
+
+void mls_cleaner_free(struct mls_cleaner *cleaner)
+{
+	if (!cleaner)
+		return;
+	if (cleaner->has_thread) {
+		pthread_mutex_lock(&cleaner->lock);
+		cleaner->stop = true;
+		pthread_cond_signal(&cleaner->work);
+		pthread_mutex_unlock(&cleaner->lock);
+		pthread_join(cleaner->thread, NULL);
+	}
+	if (cleaner->blocks)
+		mls_wipe(cleaner->blocks, (size_t)mls_segment_slots(cleaner->disk->sb.geo.run_blocks) * MLS_BLOCK_BYTES);
+	mls_blocks_free(cleaner->blocks);
+	free(cleaner->slots);
+	free(cleaner->current);
+	pthread_cond_destroy(&cleaner->round_done);
+	pthread_cond_destroy(&cleaner->work);
+	pthread_mutex_destroy(&cleaner->lock);
+	free(cleaner);
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+/*
+ * cleaner.h - layer 5: gives the space of dead blocks back.
+ *
+ * Role     Keeps some runs free: picks the segments with the fewest live blocks, moves what is
+ *          current out of them as ordinary writes, and frees them after the next sync. When that
+ *          isn't enough it has the index compacted (dead blocks become known) and syncs early.
+ * Reserve  User data may not take the last runs: they are for moves, and the very last for the
+ *          index, so that cleaning can always go on.
+ * Threads  One of its own, or, with inline_work, whoever writes.
+ * Source   doc/design.md 8 "Space".
+ */
+#ifndef MLS_DISK_CLEANER_H
+#define MLS_DISK_CLEANER_H
+
+#include "mlsdisk/mlsdisk.h"
+
+struct mls_disk;
+struct mls_cleaner;
+
+/* Sets the allocator's reserves; starts the thread unless inline_work. */
+MLS_MUST_CHECK int mls_cleaner_new(struct mls_cleaner **cleaner, struct mls_disk *disk);
+void mls_cleaner_free(struct mls_cleaner *cleaner);
+
+/* Before nr blocks are written: wakes the cleaner and slows the writer down as space gets short. */
+void mls_cleaner_pace(struct mls_cleaner *cleaner, uint32_t nr_blocks);
+
+/* A writer found no run. Waits until there may be one again; MLS_ENOSPC: there won't be. */
+MLS_MUST_CHECK int mls_cleaner_wait(struct mls_cleaner *cleaner);
+
+#endif

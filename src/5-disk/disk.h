@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+/*
+ * disk.h - layer 5: the disk as its own files see it. The contract is mlsdisk.h.
+ *
+ * Files    disk_stack.c wires all layers, bottom to top; disk_open.c recovers; disk_format.c makes;
+ *          disk_io.c reads, writes, discards; disk_sync.c syncs; cleaner.c gives space back.
+ * Locks    in the order they may be taken: sync_lock (not held over I/O: a round is marked by
+ *          sync_running), an RMW stripe (held over the reading of one block), then what the layers
+ *          below take: writer->lock, the index's lock, table->lock, the allocator's.
+ */
+#ifndef MLS_DISK_DISK_H
+#define MLS_DISK_DISK_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "0-bio/block_meter.h"
+#include "4-lsm/lsm_tree.h"
+#include "5-disk/cleaner.h"
+#include "5-disk/segment.h"
+#include "5-disk/segment_table.h"
+#include "5-disk/superblock.h"
+
+#define MLS_NR_RMW_STRIPES 64u
+#define MLS_CHUNK_IO_BLOCKS 256u	/* a request is served in pieces of so many blocks */
+
+/* A sync of more blocks than this flushes twice instead of having recovery read them all. */
+#define MLS_SYNC_VERIFY_MAX 1024u
+
+struct mls_disk {
+	/* The stack, bottom to top. */
+	struct mls_block_meter meter;
+	struct mls_block_dev *dev;		/* = &meter.base */
+	struct mls_trusted_store *store;	/* borrowed; NULL: none */
+	struct mls_keyring *keys;
+	struct mls_superblock sb;
+	struct mls_chunk_alloc *alloc;
+	struct mls_journal *journal;
+	struct mls_tx_store *logs;
+	struct mls_segment_table *table;
+	struct mls_block_ring wal_ring;
+	struct mls_lsm *lsm;
+	struct mls_seg_writer *writer;
+	struct mls_cleaner *cleaner;
+
+	struct mls_open_opts opts;
+	uint64_t disk_bytes, nr_blocks;
+	struct mls_trust trust;			/* what the store holds (or would hold) */
+
+	/* Sync: rounds are numbered; who comes while one runs waits for the next. */
+	pthread_mutex_t sync_lock;
+	pthread_cond_t sync_done;
+	uint64_t rounds_started, rounds_done;
+	int round_err;
+	bool sync_running, closing;
+	atomic_uint_fast64_t epoch_bound;	/* no record of now has a later epoch than this */
+	atomic_bool poisoned;
+
+	pthread_mutex_t rmw[MLS_NR_RMW_STRIPES];
+
+	struct {
+		atomic_uint_fast64_t reads, writes, syncs, early_syncs, discards;
+		atomic_uint_fast64_t read_bytes, written_bytes;
+		atomic_uint_fast64_t cleaned_segments, moved_blocks, integrity_errors;
+	} count;
+};
+
+static inline void mls_count(atomic_uint_fast64_t *counter, uint64_t n)
+{
+	atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+}
+
+/* disk_stack.c: the layers from the superblock up, without state; free what there is of them. */
+MLS_MUST_CHECK int mls_disk_stack_new(struct mls_disk *disk);
+void mls_disk_stack_free(struct mls_disk *disk);
+
+/* disk_io.c: one block of any record, from memory or the device. MLS_ENOENT: the location is of a
+ * segment that has been freed since; look the LBA up again. out is block-aligned. */
+MLS_MUST_CHECK int mls_disk_read_rec(struct mls_disk *disk, const struct mls_index_rec *rec, void *out);
+
+/* disk_sync.c: one round, or join one; early: not asked for by the user. */
+MLS_MUST_CHECK int mls_disk_sync_grouped(struct mls_disk *disk, bool early);
+/* The first group of a session. */
+MLS_MUST_CHECK int mls_disk_open_record(struct mls_disk *disk);
+
+#endif

@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+/*
+ * disk_open.c - recovery, and the end of a disk's use.
+ *
+ *   superblock -> trusted store (T) -> journal area, newest first -> WAL to its last whole group (M)
+ *   -> is M acceptable? -> is the journal area M's? -> (for writing) snapshot in the other area, OPEN
+ *   group, T onto it -> threads.
+ *
+ * Nothing is written before M is accepted. A crash at any point before T stands on the OPEN group
+ * leaves the old journal area, the old WAL up to M and the old T, so the next open decides again,
+ * from the same bytes.
+ *
+ * What is accepted (design.md 8):
+ *   M = T           the tags are equal
+ *   M = T + 1       T's tag is the one before M, and M's data is there; else M := T
+ *   no store        M, or the one before if M's data isn't there
+ *   anything else   refused, unless accept_rollback
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "5-disk/disk.h"
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "base/rand.h"
+
+/* What the trusted store says. */
+struct witness {
+	struct mls_trust trust;
+	bool has;		/* false: no store, or an empty one that may be */
+};
+
+/* ---- The trusted store ---- */
+
+static bool same_tag(const uint8_t *a, const uint8_t *b)
+{
+	return mls_equal_const_time(a, b, MLS_TAG_BYTES);
+}
+
+static int read_witness(struct mls_disk *disk, struct witness *witness)
+{
+	uint8_t key[MLS_KEY_BYTES];
+	int err = 0;
+
+	witness->has = false;
+	if (!disk->store)
+		return 0;
+	if (disk->store->ops->set_key) {
+		err = mls_key_derive(disk->keys, "store", NULL, key);
+		if (!err)
+			err = disk->store->ops->set_key(disk->store, key);
+		mls_wipe(key, sizeof key);
+	}
+	if (!err)
+		err = disk->store->ops->read(disk->store, &witness->trust);
+	if (err == MLS_ENOENT && disk->opts.accept_rollback) {
+		mls_warn("the trusted store holds nothing; --accept-rollback: the disk's state is taken as it is");
+		return 0;
+	}
+	if (err == MLS_ENOENT) {
+		mls_error("the trusted store holds nothing for this disk: it was lost, or another one is meant. If "
+			  "you are sure that this disk image is the latest, open it once with --accept-rollback");
+		return MLS_ESTALE;
+	}
+	if (err == MLS_EAUTH) {
+		mls_error("the trusted store is damaged, or belongs to a disk with another key");
+		return MLS_ESTALE;
+	}
+	if (!err && memcmp(witness->trust.uuid, disk->sb.uuid, MLS_UUID_BYTES) != 0) {
+		mls_error("the trusted store belongs to another disk; give this disk's own with --trusted-store");
+		return MLS_ESTALE;
+	}
+	witness->has = err == 0;
+	return err;
+}
+
+/* ---- Is the newest sync acceptable? ---- */
+
+/* Each block of the last group is there and authenticates. false on any doubt. */
+static bool last_group_holds(struct mls_disk *disk, const struct mls_replay *replay)
+{
+	void *block;
+	int err;
+
+	if (replay->last.settled || replay->nr_recs == 0)
+		return true;
+	err = mls_segment_table_announced(disk->table, replay->announce, replay->announce_bytes);
+	block = mls_blocks_alloc(1);
+	if (!block)
+		return false;
+	for (size_t i = 0; i < replay->nr_recs && !err; i++)
+		if (replay->recs[i].hba != MLS_HBA_NONE)
+			err = mls_disk_read_rec(disk, &replay->recs[i], block);
+	mls_wipe(block, MLS_BLOCK_BYTES);
+	mls_blocks_free(block);
+	if (err)
+		mls_info("disk: sync %" PRIu64 " was under way at the crash and isn't whole; undone",
+			 replay->last.sync_id);
+	return err == 0;
+}
+
+static int refuse(const struct mls_trust *trust, const struct mls_sync_head *newest, bool more_behind)
+{
+	if (newest->sync_id < trust->sync_id && more_behind) {
+		mls_error("integrity violation: expected sync %" PRIu64 ", but the log breaks off behind sync %" PRIu64
+			  " and goes on later: BACKING is damaged or was changed. Restore it from a backup and open "
+			  "it once with --accept-rollback",
+			  trust->sync_id, newest->sync_id);
+		return MLS_EAUTH;
+	}
+	if (newest->sync_id < trust->sync_id)
+		mls_error("rollback: expected sync %" PRIu64 ", found sync %" PRIu64 ": BACKING is an older copy, or its "
+			  "last syncs were cut off. If you restored a backup on purpose, open it once with "
+			  "--accept-rollback",
+			  trust->sync_id, newest->sync_id);
+	else
+		mls_error("store mismatch: the trusted store expects sync %" PRIu64 ", found sync %" PRIu64
+			  ", and they aren't of one history: another copy of the disk went on, or the store was "
+			  "put back. If this image is the one to keep, open it once with --accept-rollback",
+			  trust->sync_id, newest->sync_id);
+	return MLS_ESTALE;
+}
+
+/* *accept_last: is the last group part of the accepted state? */
+static int judge(struct mls_disk *disk, const struct witness *witness, const struct mls_replay *replay,
+		 bool *accept_last)
+{
+	const struct mls_sync_head *newest = replay->has_last ? &replay->last : &replay->before;
+	const struct mls_trust *trust = &witness->trust;
+
+	if (newest->generation > disk->sb.generation) {
+		mls_error("rollback: expected superblock generation %" PRIu64 ", found %" PRIu64
+			  ": an older superblock was put back",
+			  newest->generation, disk->sb.generation);
+		return MLS_ESTALE;
+	}
+	*accept_last = replay->has_last;
+	if (witness->has && newest->sync_id == trust->sync_id && same_tag(newest->tag, trust->digest))
+		return 0;
+	if (replay->has_last && (!witness->has || disk->opts.accept_rollback)) {
+		*accept_last = last_group_holds(disk, replay);
+		return 0;
+	}
+	if (!witness->has || disk->opts.accept_rollback)
+		return 0;
+	if (replay->has_last && replay->last.sync_id == trust->sync_id + 1 &&
+	    replay->before.sync_id == trust->sync_id && same_tag(replay->before.tag, trust->digest)) {
+		*accept_last = last_group_holds(disk, replay);
+		return 0;
+	}
+	return refuse(trust, newest, replay->more_behind);
+}
+
+/* ---- One journal area and the WAL that follows it ---- */
+
+static bool area_is_of(const struct mls_journal_info *info, const struct mls_sync_head *head)
+{
+	return memcmp(info->session, head->session, MLS_SESSION_BYTES) == 0 && info->commit >= head->commit;
+}
+
+/* MLS_ENOENT: the area isn't the accepted sync's; try the other. */
+static int try_area(struct mls_disk *disk, unsigned area, const struct witness *witness,
+		    struct mls_sync_head *accepted)
+{
+	struct mls_journal_info info;
+	struct mls_replay replay;
+	bool accept_last;
+	int err;
+
+	mls_chunk_alloc_reset(disk->alloc);
+	err = mls_journal_load(disk->journal, area, &info);
+	if (!err)
+		err = mls_lsm_replay_begin(disk->lsm, &replay);
+	if (!err)
+		err = judge(disk, witness, &replay, &accept_last);
+	if (err)
+		return err;
+	*accepted = accept_last ? replay.last : replay.before;
+	if (!area_is_of(&info, accepted))
+		return MLS_ENOENT;
+	err = mls_lsm_replay_end(disk->lsm, accept_last);
+	return err ? err : mls_segment_table_loaded(disk->table);
+}
+
+static int recover(struct mls_disk *disk, const struct witness *witness, struct mls_sync_head *accepted)
+{
+	unsigned areas[MLS_NR_JOURNAL_AREAS], nr;
+	int err = mls_journal_candidates(disk->journal, areas, &nr), first = MLS_ENOENT;
+
+	if (err)
+		return err;
+	for (unsigned i = 0; i < nr; i++) {
+		err = try_area(disk, areas[i], witness, accepted);
+		if (err == 0 || err == MLS_ENOMEM || err == MLS_EIO)
+			return err;
+		if (first == MLS_ENOENT)
+			first = err;
+	}
+	if (first == MLS_ENOENT || first == MLS_EFORMAT) {
+		mls_error("integrity violation: no journal area belongs to the last sync: BACKING is damaged or was "
+			  "changed");
+		return MLS_EAUTH;
+	}
+	return first;
+}
+
+/* ---- From the accepted state on ---- */
+
+static int start_session(struct mls_disk *disk, const struct witness *witness, const struct mls_sync_head *accepted)
+{
+	uint8_t session[MLS_SESSION_BYTES];
+	uint64_t newest = accepted->sync_id;
+	int err = 0;
+
+	memcpy(disk->trust.uuid, disk->sb.uuid, MLS_UUID_BYTES);
+	disk->trust.sync_id = accepted->sync_id;
+	memcpy(disk->trust.digest, accepted->tag, MLS_TAG_BYTES);
+	if (witness->has && witness->trust.sync_id > newest)
+		newest = witness->trust.sync_id;	/* accepted rollback: ids are never given twice */
+	else if (witness->has && witness->trust.sync_id < newest && !disk->opts.accept_rollback)
+		err = disk->store->ops->advance(disk->store, &disk->trust);
+	if (!err)
+		err = mls_rand_bytes(session, sizeof session);
+	if (!err)
+		err = mls_journal_start(disk->journal, session);
+	if (!err)
+		err = mls_lsm_start(disk->lsm, session, newest + 1);
+	disk->trust.sync_id = newest;
+	atomic_store(&disk->epoch_bound, newest + 1);
+	if (!err)
+		err = mls_disk_open_record(disk);
+	if (!err)
+		err = mls_cleaner_new(&disk->cleaner, disk);
+	return err;
+}
+
+static int open_disk(struct mls_disk *disk, const struct mls_secret *secret)
+{
+	struct mls_sync_head accepted;
+	struct witness witness;
+	int err = mls_superblock_read(disk->dev, secret, &disk->sb, &disk->keys);
+
+	if (!err)
+		err = read_witness(disk, &witness);
+	if (!err)
+		err = mls_disk_stack_new(disk);
+	if (!err)
+		err = recover(disk, &witness, &accepted);
+	if (err)
+		return err;
+	if (disk->opts.read_only) {
+		disk->trust.sync_id = accepted.sync_id;
+		return 0;
+	}
+	return start_session(disk, &witness, &accepted);
+}
+
+int mls_disk_open(struct mls_disk **out, struct mls_block_dev *dev, struct mls_trusted_store *store,
+		  const struct mls_secret *secret, const struct mls_open_opts *opts)
+{
+	struct mls_disk *disk = calloc(1, sizeof *disk);
+	int err;
+
+	if (!disk)
+		return MLS_ENOMEM;
+	mls_block_meter_init(&disk->meter, dev);
+	disk->dev = &disk->meter.base;
+	disk->store = store;
+	disk->opts = *opts;
+	pthread_mutex_init(&disk->sync_lock, NULL);
+	pthread_cond_init(&disk->sync_done, NULL);
+	for (unsigned i = 0; i < MLS_NR_RMW_STRIPES; i++)
+		pthread_mutex_init(&disk->rmw[i], NULL);
+
+	err = open_disk(disk, secret);
+	if (err) {
+		mls_disk_stack_free(disk);
+		free(disk);
+		return err;
+	}
+	*out = disk;
+	return 0;
+}
+
+int mls_disk_close(struct mls_disk *disk)
+{
+	int err = 0;
+
+	mls_cleaner_free(disk->cleaner);
+	disk->cleaner = NULL;
+	if (!disk->opts.read_only && !atomic_load(&disk->poisoned)) {
+		err = mls_disk_sync_grouped(disk, false);
+		disk->closing = true;
+		if (!err)
+			err = mls_disk_sync_grouped(disk, false);
+		if (!err)
+			err = mls_seg_finish(disk->writer);	/* summaries: the cleaner's next round is cheap */
+	}
+	mls_disk_stack_free(disk);
+	free(disk);
+	return err;
+}
+
+void mls_disk_stat(struct mls_disk *disk, struct mls_disk_stat *stat)
+{
+	struct mls_segment_stat segments;
+	struct mls_lsm_stat lsm;
+
+	memset(stat, 0, sizeof *stat);
+	mls_segment_table_stat(disk->table, &segments);
+	mls_lsm_stat(disk->lsm, &lsm);
+	memcpy(stat->uuid, disk->sb.uuid, sizeof stat->uuid);
+	stat->disk_bytes = disk->disk_bytes;
+	stat->sync_id = lsm.committed_epoch;
+	stat->nr_runs = disk->sb.geo.nr_runs;
+	stat->nr_free_runs = mls_chunk_alloc_nr_free(disk->alloc);
+	stat->nr_segments = segments.nr_segments;
+	stat->nr_chunks = mls_tx_store_nr_chunks(disk->logs);
+	stat->run_blocks = disk->sb.geo.run_blocks;
+	stat->live_blocks = segments.live_blocks;
+	stat->reads = atomic_load(&disk->count.reads);
+	stat->writes = atomic_load(&disk->count.writes);
+	stat->syncs = atomic_load(&disk->count.syncs);
+	stat->early_syncs = atomic_load(&disk->count.early_syncs);
+	stat->discards = atomic_load(&disk->count.discards);
+	stat->read_bytes = atomic_load(&disk->count.read_bytes);
+	stat->written_bytes = atomic_load(&disk->count.written_bytes);
+	stat->dev_written_blocks = atomic_load(&disk->meter.written_blocks);
+	stat->dev_read_blocks = atomic_load(&disk->meter.read_blocks);
+	stat->dev_flushes = atomic_load(&disk->meter.flushes);
+	stat->cleaned_segments = atomic_load(&disk->count.cleaned_segments);
+	stat->moved_blocks = atomic_load(&disk->count.moved_blocks);
+	stat->compactions = lsm.compactions;
+	stat->memtable_flushes = lsm.flushes;
+	stat->integrity_errors = atomic_load(&disk->count.integrity_errors);
+	stat->poisoned = atomic_load(&disk->poisoned);
+}

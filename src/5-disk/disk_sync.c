@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+/*
+ * disk_sync.c - sync: group commit, one flush, then the trusted store.
+ *
+ * A round takes everything that was acknowledged before it started. Whoever asks while a round
+ * runs waits for the next one, which one of them leads for all. States of a round:
+ *
+ *   nothing written yet -> data of open segments on its way (may fail without harm: the blocks stay
+ *   in memory) -> cut (from here a failure poisons: nobody knows what is on the medium) -> WAL
+ *   group -> flush -> trusted store -> committed.
+ *
+ * Invariant: sync returns 0 only if the trusted store names a group that holds, or follows, every
+ * record put before the call.
+ */
+#include "5-disk/disk.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/log.h"
+
+static int poison(struct mls_disk *disk, const char *what, int err)
+{
+	if (!atomic_exchange(&disk->poisoned, true))
+		mls_error("disk: sync %llu failed (%s: %s). What reached the medium is unknown: no more writes "
+			  "until the disk is opened again",
+			  (unsigned long long)disk->trust.sync_id + 1, what, mls_strerror(err));
+	return err;
+}
+
+/* From the cut to the trusted store. */
+static int commit_cut(struct mls_disk *disk, struct mls_lsm_cut *cut, uint8_t flags, const char **what)
+{
+	struct mls_trust trust = disk->trust;
+	uint8_t *announce = NULL;
+	size_t announce_bytes = 0;
+	int err;
+
+	*what = "writing data";
+	err = mls_seg_write_out(disk->writer);
+	if (!err)
+		err = mls_segment_table_announce(disk->table, &announce, &announce_bytes);
+	if (!err && cut->nr_records > MLS_SYNC_VERIFY_MAX) {
+		*what = "flush";
+		err = mls_block_dev_flush(disk->dev);
+		flags |= MLS_WAL_FLAG_SETTLED;
+	}
+	if (!err) {
+		*what = "writing the WAL";
+		err = mls_lsm_wal_write(disk->lsm, cut, announce, announce_bytes, disk->sb.generation, flags);
+	}
+	free(announce);
+	if (!err) {
+		*what = "flush";
+		err = mls_block_dev_flush(disk->dev);
+	}
+	if (err)
+		return err;
+	trust.sync_id = cut->sync_id;
+	memcpy(trust.digest, cut->digest, sizeof trust.digest);
+	*what = "trusted store";
+	if (disk->store)
+		err = disk->store->ops->advance(disk->store, &trust);
+	if (!err)
+		disk->trust = trust;
+	return err;
+}
+
+/* One group with flags; see sync_round for the usual one. */
+static int write_group(struct mls_disk *disk, uint8_t flags)
+{
+	struct mls_lsm_cut cut;
+	const char *what = "cut";
+	int err;
+
+	atomic_store(&disk->epoch_bound, disk->trust.sync_id + 2);
+	err = mls_lsm_cut(disk->lsm, &cut);
+	if (err)
+		return err == MLS_EPOISONED ? poison(disk, what, err) : err;
+	err = commit_cut(disk, &cut, flags, &what);
+	mls_segment_table_announce_done(disk->table, err == 0);
+	if (err) {
+		mls_lsm_abandon(disk->lsm, &cut);
+		return poison(disk, what, err);
+	}
+	mls_lsm_commit(disk->lsm, &cut);
+	mls_segment_table_committed(disk->table, cut.sync_id);
+	return 0;
+}
+
+static int sync_round(struct mls_disk *disk, bool early)
+{
+	struct mls_segment_stat segments;
+	int err;
+
+	if (atomic_load(&disk->poisoned))
+		return MLS_EPOISONED;
+	/* Cleaned segments wait for a later group, be it an empty one. The last group of all tells what
+	 * became free, so that it is free at the next open. */
+	mls_segment_table_stat(disk->table, &segments);
+	if (!mls_lsm_dirty(disk->lsm) && segments.nr_cleaned_waiting == 0 &&
+	    (segments.nr_ends_untold == 0 || !disk->closing))
+		return 0;
+	err = mls_seg_write_out(disk->writer);	/* what can fail without harm goes first */
+	if (err)
+		return err;
+	err = write_group(disk, 0);
+	if (!err && early)
+		mls_count(&disk->count.early_syncs, 1);
+	return err;
+}
+
+int mls_disk_open_record(struct mls_disk *disk)
+{
+	return write_group(disk, MLS_WAL_FLAG_OPEN);
+}
+
+int mls_disk_sync_grouped(struct mls_disk *disk, bool early)
+{
+	uint64_t mine;
+	int err = 0;
+
+	pthread_mutex_lock(&disk->sync_lock);
+	mine = disk->rounds_started + 1;	/* the first round that starts from now on */
+	while (disk->rounds_done < mine) {
+		if (disk->sync_running) {
+			pthread_cond_wait(&disk->sync_done, &disk->sync_lock);
+			continue;
+		}
+		disk->sync_running = true;
+		disk->rounds_started++;
+		pthread_mutex_unlock(&disk->sync_lock);
+		err = sync_round(disk, early);
+		pthread_mutex_lock(&disk->sync_lock);
+		disk->sync_running = false;
+		disk->rounds_done++;
+		disk->round_err = err;
+		pthread_cond_broadcast(&disk->sync_done);
+	}
+	/* A later round covers mine, too: its result is as good. */
+	err = disk->round_err;
+	pthread_mutex_unlock(&disk->sync_lock);
+	return err;
+}
+
+int mls_disk_sync(struct mls_disk *disk)
+{
+	mls_count(&disk->count.syncs, 1);
+	if (disk->opts.read_only)
+		return 0;
+	return mls_disk_sync_grouped(disk, false);
+}

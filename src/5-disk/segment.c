@@ -1,0 +1,515 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+/*
+ * segment.c - segments in the making; see segment.h for the states of slots and buffers.
+ *
+ * Invariants: a slot is sealed once; nr_written <= nr_taken; bytes in [0, nr_written) of a buffer
+ * don't change any more; a buffer goes back to the pool when its segment is closed in the table
+ * (so no new reader finds it) and the last reader has let go.
+ */
+#include "5-disk/segment.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "0-bio/block_dev.h"
+#include "1-crypto/crypto_blob.h"
+#include "5-disk/geometry.h"
+#include "5-disk/location.h"
+#include "base/buf.h"
+#include "base/checked.h"
+#include "base/endian.h"
+#include "base/err.h"
+#include "base/log.h"
+
+struct mls_seg_writer {
+	pthread_mutex_t lock;
+	pthread_cond_t changed;		/* a buffer changed its state */
+	pthread_cond_t work;		/* for the flusher */
+	struct mls_block_dev *dev;
+	struct mls_chunk_alloc *alloc;
+	struct mls_segment_table *table;
+	const struct mls_keyring *keys;
+	uint32_t run_blocks, nr_slots;
+	unsigned nr_bufs;
+	struct mls_seg_buf *bufs;
+	struct mls_seg_buf *open[MLS_NR_STREAMS];
+	struct mls_seg_buf *queue, **queue_end;
+	pthread_t flusher;
+	int err;			/* of the last failed segment write; 0 once it worked */
+	bool has_flusher, stop;
+};
+
+/* ---- Summary ---- */
+
+static int summary_seal(struct mls_seg_writer *writer, struct mls_seg_buf *buf)
+{
+	size_t bytes = sizeof(struct mls_seg_summary_disk) + buf->nr_taken * sizeof(struct mls_seg_slot_disk);
+	uint8_t *plain = malloc(bytes);
+	struct mls_seg_summary_disk *head = (void *)plain;
+	struct mls_seg_slot_disk *slot = (void *)(plain + sizeof *head);
+	int err;
+
+	if (!plain)
+		return MLS_ENOMEM;
+	memset(head, 0, sizeof *head);
+	mls_put_le64(head->run, buf->run);
+	mls_put_le64(head->birth, buf->birth);
+	memcpy(head->key_salt, buf->key->salt, sizeof head->key_salt);
+	mls_put_le64(head->epoch, buf->epoch);
+	mls_put_le32(head->nr_slots, buf->nr_taken);
+	for (uint32_t i = 0; i < buf->nr_taken; i++) {
+		mls_put_le64(slot[i].lba, buf->lbas[i]);
+		memcpy(slot[i].tag, buf->tags[i], sizeof slot[i].tag);
+	}
+	err = mls_blob_seal(writer->keys, "summary", buf->birth, plain, bytes,
+			    mls_block_at(buf->blocks, writer->nr_slots), writer->run_blocks - writer->nr_slots);
+	free(plain);
+	return err;
+}
+
+int mls_seg_read_summary(struct mls_seg_writer *writer, uint64_t run, uint64_t birth, struct mls_seg_slot *slots,
+			 uint32_t *nr_slots)
+{
+	uint32_t nr_blocks = writer->run_blocks - writer->nr_slots;
+	void *blocks = mls_blocks_alloc(nr_blocks);
+	uint8_t *plain = malloc(mls_blob_room(nr_blocks));
+	const struct mls_seg_summary_disk *head = (const void *)plain;
+	const struct mls_seg_slot_disk *slot = (const void *)(plain + sizeof *head);
+	uint64_t version;
+	size_t bytes;
+	int err = MLS_ENOMEM;
+
+	if (!blocks || !plain)
+		goto out;
+	err = mls_block_dev_read(writer->dev, mls_chunk_alloc_hba(writer->alloc, run) + writer->nr_slots, nr_blocks,
+				 blocks);
+	if (err)
+		goto out;
+	err = mls_blob_open(writer->keys, "summary", blocks, nr_blocks, plain, &bytes, &version);
+	if (err == MLS_EAUTH || err == MLS_EFORMAT)
+		err = MLS_ENOENT;
+	if (err)
+		goto out;
+	err = MLS_ENOENT;
+	if (version != birth || bytes < sizeof *head || mls_get_le64(head->run) != run)
+		goto out;
+	*nr_slots = mls_get_le32(head->nr_slots);
+	if (*nr_slots > writer->nr_slots || bytes != sizeof *head + *nr_slots * sizeof *slot)
+		goto out;
+	for (uint32_t i = 0; i < *nr_slots; i++) {
+		slots[i].lba = mls_get_le64(slot[i].lba);
+		memcpy(slots[i].tag, slot[i].tag, sizeof slots[i].tag);
+	}
+	err = 0;
+out:
+	free(plain);
+	mls_blocks_free(blocks);
+	return err;
+}
+
+/* ---- Buffers ---- */
+
+static struct mls_seg_buf *idle_buf(struct mls_seg_writer *writer)
+{
+	for (unsigned i = 0; i < writer->nr_bufs; i++) {
+		struct mls_seg_buf *buf = &writer->bufs[i];
+
+		if (buf->state == MLS_BUF_IDLE && atomic_load_explicit(&buf->pins, memory_order_acquire) == 0)
+			return buf;
+	}
+	return NULL;
+}
+
+static bool buf_pool_has_idle(struct mls_seg_writer *writer)
+{
+	for (unsigned i = 0; i < writer->nr_bufs; i++)
+		if (writer->bufs[i].state == MLS_BUF_IDLE)
+			return true;
+	return false;
+}
+
+/* WRITTEN and all indexed: the segment is closed, the buffer idle. Lock held. */
+static void maybe_close(struct mls_seg_writer *writer, struct mls_seg_buf *buf)
+{
+	if (buf->state != MLS_BUF_WRITTEN || buf->nr_out > 0 || atomic_load(&buf->nr_unindexed) > 0)
+		return;
+	mls_segment_table_close_run(writer->table, buf->run);
+	buf->state = MLS_BUF_IDLE;
+	buf->key = NULL;
+	pthread_cond_broadcast(&writer->changed);
+}
+
+/* ---- Writing ---- */
+
+static int write_slots(struct mls_seg_writer *writer, struct mls_seg_buf *buf, uint32_t from, uint32_t upto)
+{
+	if (from == upto)
+		return 0;
+	return mls_block_dev_write(writer->dev, mls_chunk_alloc_hba(writer->alloc, buf->run) + from, upto - from,
+				   mls_block_at(buf->blocks, from));
+}
+
+/* What isn't written yet and the summary; one transfer when the segment is full. Lock not held. */
+static int write_rest(struct mls_seg_writer *writer, struct mls_seg_buf *buf, uint32_t from)
+{
+	struct mls_io ios[2];
+	uint64_t hba = mls_chunk_alloc_hba(writer->alloc, buf->run);
+	uint32_t nr_summary = writer->run_blocks - writer->nr_slots;
+	int err = summary_seal(writer, buf);
+
+	if (err)
+		return err;
+	if (buf->nr_taken == writer->nr_slots)
+		return mls_block_dev_write(writer->dev, hba + from, writer->run_blocks - from,
+					   mls_block_at(buf->blocks, from));
+	ios[0] = (struct mls_io){ hba + writer->nr_slots, nr_summary, 0,
+				  mls_block_at(buf->blocks, writer->nr_slots) };
+	ios[1] = (struct mls_io){ hba + from, buf->nr_taken - from, 0, mls_block_at(buf->blocks, from) };
+	return mls_block_dev_writev(writer->dev, ios, from < buf->nr_taken ? 2 : 1);
+}
+
+/* One whole segment to the device. Lock held, let go for the I/O. */
+static void flush_buf(struct mls_seg_writer *writer, struct mls_seg_buf *buf)
+{
+	uint32_t from = buf->nr_written;
+	int err;
+
+	buf->state = MLS_BUF_WRITING;
+	pthread_mutex_unlock(&writer->lock);
+	err = write_rest(writer, buf, from);
+	pthread_mutex_lock(&writer->lock);
+	if (err) {
+		mls_error("disk: segment in run %llu couldn't be written: %s; it is kept in memory",
+			  (unsigned long long)buf->run, mls_strerror(err));
+		buf->state = MLS_BUF_FAILED;
+		writer->err = err;
+	} else {
+		buf->nr_written = buf->nr_taken;
+		buf->state = MLS_BUF_WRITTEN;
+		maybe_close(writer, buf);
+	}
+	pthread_cond_broadcast(&writer->changed);
+}
+
+static void enqueue(struct mls_seg_writer *writer, struct mls_seg_buf *buf)
+{
+	if (!writer->has_flusher) {
+		flush_buf(writer, buf);
+		return;
+	}
+	buf->state = MLS_BUF_WRITING;
+	buf->next = NULL;
+	*writer->queue_end = buf;
+	writer->queue_end = &buf->next;
+	pthread_cond_signal(&writer->work);
+}
+
+static void *flusher_main(void *arg)
+{
+	struct mls_seg_writer *writer = arg;
+
+	pthread_mutex_lock(&writer->lock);
+	for (;;) {
+		struct mls_seg_buf *buf = writer->queue;
+
+		if (buf) {
+			writer->queue = buf->next;
+			if (!writer->queue)
+				writer->queue_end = &writer->queue;
+			flush_buf(writer, buf);
+		} else if (writer->stop) {
+			break;
+		} else {
+			pthread_cond_wait(&writer->work, &writer->lock);
+		}
+	}
+	pthread_mutex_unlock(&writer->lock);
+	return NULL;
+}
+
+/* FULL and the last slot sealed: off it goes. Lock held. */
+static void maybe_enqueue(struct mls_seg_writer *writer, struct mls_seg_buf *buf)
+{
+	if (buf->state == MLS_BUF_FULL && atomic_load(&buf->nr_unsealed) == 0)
+		enqueue(writer, buf);
+}
+
+/* ---- Slots ---- */
+
+static int open_segment(struct mls_seg_writer *writer, enum mls_seg_stream stream, uint64_t epoch)
+{
+	enum mls_run_class class = stream == MLS_STREAM_USER ? MLS_RUN_USER : MLS_RUN_CLEAN;
+	struct mls_seg_buf *buf = idle_buf(writer);
+	int err;
+
+	MLS_INVARIANT(buf != NULL);
+	err = mls_segment_table_open_run(writer->table, class, buf, &buf->run, &buf->birth, &buf->key);
+	if (err)
+		return err;
+	for (uint32_t i = 0; i < writer->nr_slots; i++)
+		atomic_store_explicit(&buf->sealed[i], 0, memory_order_relaxed);
+	buf->nr_taken = buf->nr_written = 0;
+	atomic_store(&buf->nr_unsealed, 0);
+	atomic_store(&buf->nr_unindexed, 0);
+	buf->nr_out = 0;
+	buf->epoch = epoch;
+	buf->stream = stream;
+	buf->state = MLS_BUF_FILLING;
+	writer->open[stream] = buf;
+	return 0;
+}
+
+static int take_locked(struct mls_seg_writer *writer, enum mls_seg_stream stream, uint32_t nr, uint64_t epoch,
+		       struct mls_seg_buf **out, uint32_t *slot, uint32_t *got)
+{
+	struct mls_seg_buf *buf;
+	int err;
+
+	while (!writer->open[stream]) {
+		if (writer->err)
+			return writer->err;
+		if (idle_buf(writer)) {
+			err = open_segment(writer, stream, epoch);
+			if (err)
+				return err;
+		} else if (buf_pool_has_idle(writer)) {	/* a reader is about to let go */
+			pthread_mutex_unlock(&writer->lock);
+			sched_yield();
+			pthread_mutex_lock(&writer->lock);
+		} else {
+			pthread_cond_wait(&writer->changed, &writer->lock);
+		}
+	}
+	buf = writer->open[stream];
+	*slot = buf->nr_taken;
+	*got = (uint32_t)mls_min_u64(nr, writer->nr_slots - buf->nr_taken);
+	buf->nr_taken += *got;
+	atomic_fetch_add(&buf->nr_unsealed, *got);
+	atomic_fetch_add(&buf->nr_unindexed, *got);
+	*out = buf;
+	if (buf->nr_taken == writer->nr_slots) {
+		writer->open[stream] = NULL;
+		buf->state = MLS_BUF_FULL;
+	}
+	return 0;
+}
+
+int mls_seg_take(struct mls_seg_writer *writer, enum mls_seg_stream stream, uint32_t nr, uint64_t epoch,
+		 struct mls_seg_buf **buf, uint32_t *slot, uint32_t *got)
+{
+	int err;
+
+	MLS_INVARIANT(nr > 0);
+	pthread_mutex_lock(&writer->lock);
+	err = take_locked(writer, stream, nr, epoch, buf, slot, got);
+	pthread_mutex_unlock(&writer->lock);
+	return err;
+}
+
+int mls_seg_seal(struct mls_seg_writer *writer, struct mls_seg_buf *buf, uint32_t slot, uint64_t lba,
+		 const void *plain, struct mls_index_rec *rec)
+{
+	uint8_t *sealed = mls_block_at(buf->blocks, slot);
+	int err = mls_data_seal(buf->key, buf->birth, slot, lba, plain, sealed, buf->tags[slot]);
+
+	if (err) {
+		memset(sealed, 0, MLS_BLOCK_BYTES);
+		memset(buf->tags[slot], 0, MLS_TAG_BYTES);
+	}
+	buf->lbas[slot] = lba;
+	rec->lba = lba;
+	rec->hba = mls_loc_make(mls_chunk_alloc_hba(writer->alloc, buf->run) + slot, buf->birth);
+	memcpy(rec->tag, buf->tags[slot], MLS_TAG_BYTES);
+	atomic_store_explicit(&buf->sealed[slot], 1, memory_order_release);
+	if (atomic_fetch_sub(&buf->nr_unsealed, 1) == 1) {
+		pthread_mutex_lock(&writer->lock);
+		maybe_enqueue(writer, buf);
+		pthread_mutex_unlock(&writer->lock);
+	}
+	return err;
+}
+
+void mls_seg_indexed(struct mls_seg_writer *writer, struct mls_seg_buf *buf, uint32_t nr)
+{
+	unsigned before = atomic_fetch_sub(&buf->nr_unindexed, nr);
+
+	MLS_INVARIANT(before >= nr);
+	if (before > nr)
+		return;
+	pthread_mutex_lock(&writer->lock);
+	maybe_close(writer, buf);
+	pthread_mutex_unlock(&writer->lock);
+}
+
+/* ---- Write-out ---- */
+
+/* Lock held. The sealing threads don't wait for anything, so this ends within microseconds. */
+static void wait_sealed(struct mls_seg_writer *writer, struct mls_seg_buf *buf, uint32_t from, uint32_t upto)
+{
+	pthread_mutex_unlock(&writer->lock);
+	for (uint32_t i = from; i < upto; i++)
+		while (!atomic_load_explicit(&buf->sealed[i], memory_order_acquire))
+			sched_yield();
+	pthread_mutex_lock(&writer->lock);
+}
+
+static int write_out_open(struct mls_seg_writer *writer, struct mls_seg_buf *buf)
+{
+	uint32_t from = buf->nr_written, upto = buf->nr_taken;
+	int err;
+
+	if (from == upto)
+		return 0;
+	buf->nr_out++;
+	wait_sealed(writer, buf, from, upto);
+	pthread_mutex_unlock(&writer->lock);
+	err = write_slots(writer, buf, from, upto);
+	pthread_mutex_lock(&writer->lock);
+	buf->nr_out--;
+	/* The flusher may have written all meanwhile, or another write-out more than this one. */
+	if (!err && buf->nr_written < upto)
+		buf->nr_written = upto;
+	maybe_close(writer, buf);
+	return err;
+}
+
+/* A buffer is out if it is idle again, written, or of a later life than when we looked. */
+static bool is_out(const struct mls_seg_buf *buf, uint64_t birth)
+{
+	return buf->birth != birth || buf->state == MLS_BUF_IDLE || buf->state == MLS_BUF_WRITTEN;
+}
+
+static int write_out_buf(struct mls_seg_writer *writer, struct mls_seg_buf *buf)
+{
+	uint64_t birth = buf->birth;
+
+	if (buf->state == MLS_BUF_FILLING)
+		return write_out_open(writer, buf);
+	if (buf->state == MLS_BUF_FAILED)
+		flush_buf(writer, buf);
+	while (!is_out(buf, birth) && buf->state != MLS_BUF_FAILED)
+		pthread_cond_wait(&writer->changed, &writer->lock);
+	return is_out(buf, birth) ? 0 : writer->err;
+}
+
+/* Lock held. No buffer is in trouble any more: forget the error. */
+static void forget_error(struct mls_seg_writer *writer)
+{
+	for (unsigned i = 0; i < writer->nr_bufs; i++)
+		if (writer->bufs[i].state == MLS_BUF_FAILED)
+			return;
+	writer->err = 0;
+}
+
+int mls_seg_write_out(struct mls_seg_writer *writer)
+{
+	int err = 0;
+
+	pthread_mutex_lock(&writer->lock);
+	for (unsigned i = 0; i < writer->nr_bufs; i++) {
+		int e = write_out_buf(writer, &writer->bufs[i]);
+
+		err = err ? err : e;
+	}
+	forget_error(writer);
+	pthread_mutex_unlock(&writer->lock);
+	return err;
+}
+
+int mls_seg_finish(struct mls_seg_writer *writer)
+{
+	pthread_mutex_lock(&writer->lock);
+	for (unsigned stream = 0; stream < MLS_NR_STREAMS; stream++) {
+		struct mls_seg_buf *buf = writer->open[stream];
+
+		if (!buf)
+			continue;
+		writer->open[stream] = NULL;
+		buf->state = MLS_BUF_FULL;
+		maybe_enqueue(writer, buf);
+	}
+	pthread_mutex_unlock(&writer->lock);
+	return mls_seg_write_out(writer);
+}
+
+/* ---- Birth and death of the writer ---- */
+
+static int buf_init(struct mls_seg_writer *writer, struct mls_seg_buf *buf)
+{
+	buf->blocks = mls_blocks_alloc(writer->run_blocks);
+	buf->lbas = calloc(writer->nr_slots, sizeof *buf->lbas);
+	buf->tags = calloc(writer->nr_slots, sizeof *buf->tags);
+	buf->sealed = calloc(writer->nr_slots, sizeof *buf->sealed);
+	if (!buf->blocks || !buf->lbas || !buf->tags || !buf->sealed)
+		return MLS_ENOMEM;
+	/* Touch it now: the kernel may be reclaiming memory through us later. */
+	memset(buf->blocks, 0, (size_t)writer->run_blocks * MLS_BLOCK_BYTES);
+	return 0;
+}
+
+static void buf_release(struct mls_seg_buf *buf)
+{
+	mls_blocks_free(buf->blocks);
+	free(buf->lbas);
+	free(buf->tags);
+	free(buf->sealed);
+}
+
+int mls_seg_writer_new(struct mls_seg_writer **out, struct mls_block_dev *dev, struct mls_chunk_alloc *alloc,
+		       struct mls_segment_table *table, const struct mls_keyring *keys, unsigned nr_bufs,
+		       bool inline_work)
+{
+	struct mls_seg_writer *writer = calloc(1, sizeof *writer);
+	int err = 0;
+
+	if (!writer)
+		return MLS_ENOMEM;
+	pthread_mutex_init(&writer->lock, NULL);
+	pthread_cond_init(&writer->changed, NULL);
+	pthread_cond_init(&writer->work, NULL);
+	writer->dev = dev;
+	writer->alloc = alloc;
+	writer->table = table;
+	writer->keys = keys;
+	writer->run_blocks = mls_chunk_alloc_run_blocks(alloc);
+	writer->nr_slots = mls_segment_slots(writer->run_blocks);
+	writer->queue_end = &writer->queue;
+	writer->nr_bufs = nr_bufs;
+	writer->bufs = calloc(nr_bufs, sizeof *writer->bufs);
+	if (!writer->bufs)
+		err = MLS_ENOMEM;
+	for (unsigned i = 0; i < nr_bufs && !err; i++)
+		err = buf_init(writer, &writer->bufs[i]);
+	if (!err && !inline_work) {
+		writer->has_flusher = pthread_create(&writer->flusher, NULL, flusher_main, writer) == 0;
+		err = writer->has_flusher ? 0 : MLS_ENOMEM;
+	}
+	if (err) {
+		mls_seg_writer_free(writer);
+		return err;
+	}
+	*out = writer;
+	return 0;
+}
+
+void mls_seg_writer_free(struct mls_seg_writer *writer)
+{
+	if (!writer)
+		return;
+	if (writer->has_flusher) {
+		pthread_mutex_lock(&writer->lock);
+		writer->stop = true;
+		pthread_cond_signal(&writer->work);
+		pthread_mutex_unlock(&writer->lock);
+		pthread_join(writer->flusher, NULL);
+	}
+	for (unsigned i = 0; writer->bufs && i < writer->nr_bufs; i++)
+		buf_release(&writer->bufs[i]);
+	free(writer->bufs);
+	pthread_cond_destroy(&writer->work);
+	pthread_cond_destroy(&writer->changed);
+	pthread_mutex_destroy(&writer->lock);
+	free(writer);
+}

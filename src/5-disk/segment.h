@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+/*
+ * segment.h - layer 5: segments in the making.
+ *
+ * Role     Hands out slots, keeps the sealed blocks of open segments in memory, brings them to
+ *          the device: full segments in the background and at once with their summary, the rest
+ *          of open ones at a sync.
+ * A slot   is taken (belongs to one writer), sealed (ciphertext, LBA and tag are in the buffer),
+ *          and indexed (its record is in the index, or will never be). Between taken and sealed
+ *          a writer must not wait for anything: a sync waits for it.
+ * Streams  Users' writes and the cleaner's moves fill segments of their own.
+ * Errors   A segment that couldn't be written stays in memory and is tried again by the next
+ *          write_out; until that works, taking slots answers the error. Writing the same sealed
+ *          bytes to the same place again uses no nonce twice.
+ * Threads  Any. Locks: writer->lock, then the segment table's.
+ * Source   doc/design.md 8; doc/format.md "Segment".
+ */
+#ifndef MLS_DISK_SEGMENT_H
+#define MLS_DISK_SEGMENT_H
+
+#include <stdatomic.h>
+
+#include "5-disk/segment_table.h"
+#include "format/mlsdisk_format.h"
+
+enum mls_seg_stream { MLS_STREAM_USER, MLS_STREAM_CLEAN, MLS_NR_STREAMS };
+
+enum mls_seg_buf_state {
+	MLS_BUF_IDLE,		/* in the pool */
+	MLS_BUF_FILLING,	/* the open segment of a stream */
+	MLS_BUF_FULL,		/* all taken; waits for the last seal, then for the flusher */
+	MLS_BUF_WRITING,	/* with the flusher */
+	MLS_BUF_FAILED,		/* the device refused; to be tried again */
+	MLS_BUF_WRITTEN,	/* on the device; waits for the last slot to be indexed */
+};
+
+struct mls_seg_buf {
+	uint8_t *blocks;		/* run_blocks of them: slots, then the summary */
+	uint64_t *lbas;
+	uint8_t (*tags)[MLS_TAG_BYTES];
+	atomic_uchar *sealed;		/* by slot */
+	struct mls_data_key *key;	/* borrowed: the table holds it while the segment is open */
+	uint64_t run, birth, epoch;
+	uint32_t nr_taken, nr_written;	/* nr_written: handed to the device so far */
+	unsigned nr_out;		/* partial writes under way */
+	atomic_uint nr_unsealed, nr_unindexed;
+	atomic_uint pins;		/* readers */
+	enum mls_seg_buf_state state;
+	enum mls_seg_stream stream;
+	struct mls_seg_buf *next;	/* in the flusher's queue */
+};
+
+/* Readers keep a buffer from being reused. */
+static inline void mls_seg_buf_get(struct mls_seg_buf *buf)
+{
+	atomic_fetch_add_explicit(&buf->pins, 1, memory_order_acquire);
+}
+
+static inline void mls_seg_buf_put(struct mls_seg_buf *buf)
+{
+	atomic_fetch_sub_explicit(&buf->pins, 1, memory_order_release);
+}
+
+struct mls_seg_writer;
+
+/* nr_bufs whole segments in memory, allocated here. inline_work: no flusher thread. */
+MLS_MUST_CHECK int mls_seg_writer_new(struct mls_seg_writer **writer, struct mls_block_dev *dev,
+				      struct mls_chunk_alloc *alloc, struct mls_segment_table *table,
+				      const struct mls_keyring *keys, unsigned nr_bufs, bool inline_work);
+void mls_seg_writer_free(struct mls_seg_writer *writer);	/* stops the flusher; writes nothing */
+
+/*
+ * Up to nr slots in a row. May wait for a buffer (back-pressure), never for space.
+ * Returns 0; MLS_ENOSPC: no run for this stream; what a failed write answered.
+ */
+MLS_MUST_CHECK int mls_seg_take(struct mls_seg_writer *writer, enum mls_seg_stream stream, uint32_t nr,
+				uint64_t epoch, struct mls_seg_buf **buf, uint32_t *slot, uint32_t *got);
+
+/* Seal one block into its slot; gives the record for the index. Must be called for each slot
+ * taken. On error (the crypto library failed) the slot counts as sealed, and is lost. */
+MLS_MUST_CHECK int mls_seg_seal(struct mls_seg_writer *writer, struct mls_seg_buf *buf, uint32_t slot,
+				uint64_t lba, const void *plain, struct mls_index_rec *rec);
+
+/* nr slots have their records in the index, or never will. */
+void mls_seg_indexed(struct mls_seg_writer *writer, struct mls_seg_buf *buf, uint32_t nr);
+
+/* Bring every slot taken before the call to the device (no flush). */
+MLS_MUST_CHECK int mls_seg_write_out(struct mls_seg_writer *writer);
+
+/* Close the open segments, however full, with their summaries (clean close). */
+MLS_MUST_CHECK int mls_seg_finish(struct mls_seg_writer *writer);
+
+/* A segment's summary, from the device. slots has room for mls_segment_slots. MLS_ENOENT: there is
+ * none of this life (the segment was open at a crash). */
+struct mls_seg_slot {
+	uint64_t lba;
+	uint8_t tag[MLS_TAG_BYTES];
+};
+MLS_MUST_CHECK int mls_seg_read_summary(struct mls_seg_writer *writer, uint64_t run, uint64_t birth,
+					struct mls_seg_slot *slots, uint32_t *nr_slots);
+
+#endif
