@@ -393,7 +393,6 @@ int mls_lsm_move(struct mls_lsm *lsm, const struct mls_index_rec *rec, uint64_t 
 	bool done = false, again = true;
 	int err = 0;
 
-	MLS_INVARIANT(old_hba != MLS_HBA_NONE);
 	while (!err && again)
 		err = try_move(lsm, rec, old_hba, &done, &again);
 	if (!err)

@@ -122,7 +122,8 @@ MLS_MUST_CHECK int mls_lsm_start(struct mls_lsm *lsm, const uint8_t session[MLS_
  */
 MLS_MUST_CHECK int mls_lsm_put(struct mls_lsm *lsm, const struct mls_index_rec *recs, size_t nr);
 
-/* put rec if the newest version of rec->lba still points to old_hba; *moved tells. */
+/* put rec if the newest version of rec->lba still points to old_hba (MLS_HBA_NONE: is unmapped);
+ * *moved tells. */
 MLS_MUST_CHECK int mls_lsm_move(struct mls_lsm *lsm, const struct mls_index_rec *rec, uint64_t old_hba,
 				bool *moved);
 
