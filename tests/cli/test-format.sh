@@ -6,7 +6,6 @@ set -euo pipefail
 export LC_ALL=C
 
 program=${MLS_BUILD_DIR:-$PWD}/mlsdisk-format
-[ -x "$program" ] || exit 77
 work=$(mktemp -d "${TMPDIR:-/tmp}/mlsdisk-cli.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 cd "$work"

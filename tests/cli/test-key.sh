@@ -7,7 +7,6 @@ export LC_ALL=C
 
 build=${MLS_BUILD_DIR:-$PWD}
 program=$build/mlsdisk-key
-[ -x "$program" ] && [ -x "$build/mlsdisk-format" ] || exit 77
 work=$(mktemp -d "${TMPDIR:-/tmp}/mlsdisk-cli.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 cd "$work"
