@@ -61,7 +61,7 @@ static int probe_others(int fd, const char *path, char found[FORMAT_FOUND_BYTES]
 	if (rc == -2)
 		snprintf(found, FORMAT_FOUND_BYTES, "signatures of several file systems");
 	else if (rc == 0 && blkid_probe_lookup_value(pr, "TYPE", &type, NULL) == 0)
-		snprintf(found, FORMAT_FOUND_BYTES, "a %s signature", type);
+		snprintf(found, FORMAT_FOUND_BYTES, "a signature of %s", type);
 	else if (rc == 0 && blkid_probe_lookup_value(pr, "PTTYPE", &type, NULL) == 0)
 		snprintf(found, FORMAT_FOUND_BYTES, "a %s partition table", type);
 	else if (rc == 0)

@@ -8,7 +8,7 @@
 #define FORMAT_FOUND_BYTES 128
 
 /*
- * found    gets what is there, such as "an ext4 file system"; "" if nothing is. Untouched on error.
+ * found    gets what is there, such as "a signature of ext4"; "" if nothing is. Untouched on error.
  * Returns  0; an error of mls_block_dev_open, MLS_EIO or MLS_ENOMEM after a message.
  */
 MLS_MUST_CHECK int format_probe(const char *path, char found[FORMAT_FOUND_BYTES]);

@@ -7,6 +7,7 @@
 #include "0-bio/block_dev.h"
 #include "5-disk/key_slot.h"
 #include "5-disk/superblock.h"
+#include "base/buf.h"
 #include "tests/lib/fault_dev.h"
 
 static const struct mls_secret key_a = { .data = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", .bytes = 32 };
@@ -169,6 +170,43 @@ START_TEST(change_is_all_or_nothing_when_io_fails)
 }
 END_TEST
 
+static int open_disk_with(struct mls_block_dev *disk_dev, const struct mls_secret *secret)
+{
+	const struct mls_open_opts opts = { .inline_work = true };
+	struct mls_disk *disk = NULL;
+	int err = mls_disk_open(&disk, disk_dev, NULL, secret, &opts);
+
+	return err ? err : mls_disk_close(disk);
+}
+
+/* Goal: the host can't bring a removed secret back. Method: keep both superblocks, change the secret, open
+ * once for writing, put them back. */
+START_TEST(old_superblock_put_back_is_refused)
+{
+	const struct mls_format_opts opts = { .disk_bytes = 4 << 20 };
+	struct mls_block_dev *disk_dev = NULL;
+	uint8_t uuid[MLS_UUID_BYTES], *old = mls_blocks_alloc(2);
+
+	ck_assert_int_eq(mls_block_dev_mem_new(&disk_dev, mls_backing_bytes(opts.disk_bytes) / MLS_BLOCK_BYTES), 0);
+	ck_assert_int_eq(mls_uuid_new(uuid), 0);
+	ck_assert_int_eq(mls_disk_format(disk_dev, NULL, &key_a, uuid, &opts), 0);
+	ck_assert_int_eq(open_disk_with(disk_dev, &key_a), 0);
+	ck_assert_int_eq(mls_block_dev_read(disk_dev, MLS_SUPERBLOCK_HBA_0, 1, old), 0);
+	ck_assert_int_eq(mls_block_dev_read(disk_dev, MLS_SUPERBLOCK_HBA_1, 1, mls_block_at(old, 1)), 0);
+
+	ck_assert_int_eq(mls_key_change(disk_dev, &key_a, &key_b, MLS_KEY_SLOT_ANY, NULL, NULL), 0);
+	ck_assert_int_eq(open_disk_with(disk_dev, &key_a), MLS_EKEY);
+	ck_assert_int_eq(open_disk_with(disk_dev, &key_b), 0);
+
+	ck_assert_int_eq(mls_block_dev_write(disk_dev, MLS_SUPERBLOCK_HBA_0, 1, old), 0);
+	ck_assert_int_eq(open_disk_with(disk_dev, &key_a), MLS_EKEY);	/* the other copy is newer */
+	ck_assert_int_eq(mls_block_dev_write(disk_dev, MLS_SUPERBLOCK_HBA_1, 1, mls_block_at(old, 1)), 0);
+	ck_assert_int_eq(open_disk_with(disk_dev, &key_a), MLS_ESTALE);
+	mls_blocks_free(old);
+	mls_block_dev_destroy(disk_dev);
+}
+END_TEST
+
 START_TEST(list_needs_a_disk)
 {
 	struct mls_key_info info[MLS_NR_KEY_SLOTS];
@@ -194,6 +232,7 @@ int main(void)
 	tcase_add_test(tc, slots_are_eight);
 	tcase_add_test(tc, refusals_change_nothing);
 	tcase_add_test(tc, change_is_all_or_nothing_when_io_fails);
+	tcase_add_test(tc, old_superblock_put_back_is_refused);
 	tcase_add_test(tc, list_needs_a_disk);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
