@@ -267,7 +267,8 @@ static int early_sync(struct mls_disk *disk)
 		return MLS_ENOSPC;
 	err = mls_disk_sync_grouped(disk, true);
 	if (!err)
-		mls_info("disk: synced early to free space (sync %llu)", (unsigned long long)disk->trust.sync_id);
+		mls_info("disk: synced early to free space (sync %llu)",
+			 (unsigned long long)atomic_load(&disk->synced_id));
 	return err;
 }
 
@@ -299,14 +300,14 @@ static bool compaction_worth_it(struct mls_cleaner *cleaner, bool desperate)
 {
 	uint64_t live = live_blocks(cleaner), floor = cleaner->live_compacted;
 
-	if (desperate && cleaner->disk->trust.sync_id != cleaner->sync_compacted)
+	if (desperate && atomic_load(&cleaner->disk->synced_id) != cleaner->sync_compacted)
 		return true;
 	return live >= floor + mls_max_u64(cleaner->disk->nr_blocks / 32, 1);
 }
 
 static int compact(struct mls_cleaner *cleaner, bool *progress)
 {
-	uint64_t sync_id = cleaner->disk->trust.sync_id;
+	uint64_t sync_id = atomic_load(&cleaner->disk->synced_id);
 	int err = mls_lsm_compact_all(cleaner->disk->lsm, progress);
 
 	if (err)

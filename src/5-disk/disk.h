@@ -45,7 +45,7 @@ struct mls_disk {
 
 	struct mls_open_opts opts;
 	uint64_t disk_bytes, nr_blocks;
-	struct mls_trust trust;			/* what the store holds (or would hold) */
+	struct mls_trust trust;			/* what the store holds (or would hold); the sync round's */
 
 	/* Sync: rounds are numbered; who comes while one runs waits for the next. */
 	pthread_mutex_t sync_lock;
@@ -53,6 +53,7 @@ struct mls_disk {
 	uint64_t rounds_started, rounds_done;
 	int round_err;
 	bool sync_running, closing;
+	atomic_uint_fast64_t synced_id;		/* of the last completed sync, for all threads */
 	atomic_uint_fast64_t epoch_bound;	/* no record of now has a later epoch than this */
 	atomic_bool poisoned;
 

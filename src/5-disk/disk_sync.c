@@ -85,6 +85,7 @@ static int write_group(struct mls_disk *disk, uint8_t flags)
 		return poison(disk, what, err);
 	}
 	mls_lsm_commit(disk->lsm, &cut);
+	atomic_store(&disk->synced_id, cut.sync_id);
 	mls_segment_table_committed(disk->table, cut.sync_id);
 	return 0;
 }
