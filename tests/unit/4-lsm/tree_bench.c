@@ -273,7 +273,7 @@ static bool is_register(const struct tree_world *w, const struct mls_sync_head *
 static bool acceptable(struct tree_bench *b, const struct mls_journal_info *info, const struct mls_replay *replay,
 		       bool *accept_last)
 {
-	struct tree_world *w = b->world;
+	const struct tree_world *w = b->world;
 	const struct mls_sync_head *newest = replay->has_last ? &replay->last : &replay->before;
 	bool known = is_register(w, newest);
 
@@ -283,14 +283,12 @@ static bool acceptable(struct tree_bench *b, const struct mls_journal_info *info
 	*accept_last = replay->has_last && (known || !w->reject_last);
 	if (!*accept_last)
 		newest = &replay->before;
-	w->took_last = *accept_last && !known;
 	return memcmp(newest->session, info->session, MLS_SESSION_BYTES) == 0 && info->commit >= newest->commit;
 }
 
-static int try_area(struct tree_bench *b, unsigned area, bool *accept_last)
+static int try_area(struct tree_bench *b, unsigned area, struct mls_replay *replay, bool *accept_last)
 {
 	struct mls_journal_info info;
-	struct mls_replay replay;
 	int err;
 
 	mls_chunk_alloc_reset(b->alloc);
@@ -298,23 +296,33 @@ static int try_area(struct tree_bench *b, unsigned area, bool *accept_last)
 	if (err)
 		return err;
 	memcpy(b->live, b->in_tables, TREE_NR_HBAS * sizeof *b->live);
-	err = mls_lsm_replay_begin(b->lsm, &replay);
+	err = mls_lsm_replay_begin(b->lsm, replay);
 	if (err)
 		return err;
-	return acceptable(b, &info, &replay, accept_last) ? 0 : MLS_ESTALE;
+	return acceptable(b, &info, replay, accept_last) ? 0 : MLS_ESTALE;
 }
 
 static int recover(struct tree_bench *b)
 {
 	unsigned areas[MLS_NR_JOURNAL_AREAS], nr = 0;
+	struct tree_world *w = b->world;
+	struct mls_replay replay;
 	bool accept_last = false;
 	int err = mls_journal_candidates(b->journal, areas, &nr), found = MLS_ESTALE;
 
 	if (err)
 		return err;
 	for (unsigned i = 0; i < nr && found; i++)
-		found = try_area(b, areas[i], &accept_last);
-	return found ? found : mls_lsm_replay_end(b->lsm, accept_last);
+		found = try_area(b, areas[i], &replay, &accept_last);
+	if (found)
+		return found;
+	w->took_last = accept_last && !is_register(w, &replay.last);
+	if (w->took_last) {	/* bring the register to it first */
+		w->sync_id = replay.last.sync_id;
+		memcpy(w->digest, replay.last.tag, sizeof w->digest);
+		memcpy(w->synced, w->closing, sizeof w->synced);
+	}
+	return mls_lsm_replay_end(b->lsm, accept_last);
 }
 
 static int write_group(struct tree_bench *b, uint8_t flags)
@@ -347,8 +355,7 @@ static int start(struct tree_bench *b)
 	struct mls_lsm_stat stat;
 	int err;
 
-	memcpy(w->now, w->took_last ? w->closing : w->synced, sizeof w->now);
-	memcpy(w->synced, w->now, sizeof w->now);
+	memcpy(w->now, w->synced, sizeof w->now);
 	mls_lsm_stat(b->lsm, &stat);
 	if (mls_rand_bytes(b->session, sizeof b->session))
 		return MLS_EIO;
@@ -366,16 +373,8 @@ struct tree_bench *tree_open(struct tree_world *world, struct mls_block_dev *dev
 	struct tree_bench *b = bench_new(world, dev, opts);
 
 	*err = recover(b);
-	if (!*err) {
-		/* Undecided until the OPEN group is in the register: a failure leaves the world as it was. */
-		struct tree_world *saved = tree_world_new();
-
-		tree_world_copy(saved, world);
+	if (!*err)
 		*err = start(b);
-		if (*err)
-			tree_world_copy(world, saved);
-		free(saved);
-	}
 	if (*err) {
 		tree_close(b);
 		return NULL;
