@@ -65,10 +65,16 @@ static uint64_t victim_loc(struct mls_disk *disk, const struct mls_seg_info *inf
 static int find_by_summary(struct mls_cleaner *cleaner, struct victim *victim)
 {
 	struct mls_disk *disk = cleaner->disk;
-	uint32_t nr_slots;
-	int err = mls_seg_read_summary(disk->writer, victim->info.run, victim->info.birth, cleaner->slots, &nr_slots);
+	uint32_t nr_slots = 0;
+	struct mls_seg_pin pin;
+	int err;
 
 	victim->nr_current = 0;
+	if (mls_segment_table_pin(disk->table, victim_loc(disk, &victim->info, 0), &pin))
+		return 0;		/* freed meanwhile: nothing in it is current */
+	err = mls_seg_read_summary(disk->writer, victim->info.run, victim->info.birth, pin.key->salt,
+				   cleaner->slots, &nr_slots);
+	mls_segment_table_unpin(&pin);
 	for (uint32_t i = 0; i < nr_slots && !err; i++) {
 		struct mls_index_rec *rec = &cleaner->current[victim->nr_current];
 

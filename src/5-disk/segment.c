@@ -69,8 +69,8 @@ static int summary_seal(struct mls_seg_writer *writer, struct mls_seg_buf *buf)
 	return err;
 }
 
-int mls_seg_read_summary(struct mls_seg_writer *writer, uint64_t run, uint64_t birth, struct mls_seg_slot *slots,
-			 uint32_t *nr_slots)
+int mls_seg_read_summary(struct mls_seg_writer *writer, uint64_t run, uint64_t birth,
+			 const uint8_t key_salt[MLS_SALT_BYTES], struct mls_seg_slot *slots, uint32_t *nr_slots)
 {
 	uint32_t nr_blocks = writer->run_blocks - writer->nr_slots;
 	void *blocks = mls_blocks_alloc(nr_blocks);
@@ -93,7 +93,8 @@ int mls_seg_read_summary(struct mls_seg_writer *writer, uint64_t run, uint64_t b
 	if (err)
 		goto out;
 	err = MLS_ENOENT;
-	if (version != birth || bytes < sizeof *head || mls_get_le64(head->run) != run)
+	if (version != birth || bytes < sizeof *head || mls_get_le64(head->run) != run ||
+	    memcmp(head->key_salt, key_salt, sizeof head->key_salt) != 0)
 		goto out;
 	*nr_slots = mls_get_le32(head->nr_slots);
 	if (*nr_slots > writer->nr_slots || bytes != sizeof *head + *nr_slots * sizeof *slot)

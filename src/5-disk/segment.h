@@ -90,13 +90,20 @@ MLS_MUST_CHECK int mls_seg_write_out(struct mls_seg_writer *writer);
 /* Close the open segments, however full, with their summaries (clean close). */
 MLS_MUST_CHECK int mls_seg_finish(struct mls_seg_writer *writer);
 
-/* A segment's summary, from the device. slots has room for mls_segment_slots. MLS_ENOENT: there is
- * none of this life (the segment was open at a crash). */
+/*
+ * A segment's summary, from the device. slots has room for mls_segment_slots. MLS_ENOENT: there is
+ * none of this life (the segment was open at a crash).
+ *
+ * key_salt  of the segment's key. Run and birth don't name a life: what a crashed session opened after
+ *           its last sync is undone, and the next session gives the same births to the same runs. Its
+ *           keys are fresh, so the salt tells whose summary it is.
+ */
 struct mls_seg_slot {
 	uint64_t lba;
 	uint8_t tag[MLS_TAG_BYTES];
 };
 MLS_MUST_CHECK int mls_seg_read_summary(struct mls_seg_writer *writer, uint64_t run, uint64_t birth,
-					struct mls_seg_slot *slots, uint32_t *nr_slots);
+					const uint8_t key_salt[MLS_SALT_BYTES], struct mls_seg_slot *slots,
+					uint32_t *nr_slots);
 
 #endif
