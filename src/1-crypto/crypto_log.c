@@ -86,6 +86,14 @@ void mls_crypto_log_close(struct mls_crypto_log *log)
 	free(log);
 }
 
+uint64_t mls_crypto_log_hba(const struct mls_crypto_log *log, uint64_t pos)
+{
+	uint64_t at = mls_mht_data_pos(pos);
+
+	MLS_INVARIANT(pos < log->root.nr_data_blocks);
+	return log->raw->chunk_hbas[at / log->raw->chunk_blocks] + at % log->raw->chunk_blocks;
+}
+
 static int not_authentic(const struct mls_crypto_log *log, const struct mls_log_place *place)
 {
 	const struct mls_block_log *raw = log->raw;

@@ -48,6 +48,9 @@ MLS_MUST_CHECK int mls_crypto_log_open(struct mls_crypto_log **log, const struct
 				       const struct mls_keyring *keys, const struct mls_log_root *root);
 void mls_crypto_log_close(struct mls_crypto_log *log);
 
+/* Where data block pos lies; for messages. */
+uint64_t mls_crypto_log_hba(const struct mls_crypto_log *log, uint64_t pos);
+
 /* blocks (aligned as for struct mls_io) gets nr_blocks of plaintext; all zeros on error.
  * MLS_EINVAL past the end; MLS_EAUTH; MLS_EIO; MLS_ENOMEM. */
 MLS_MUST_CHECK int mls_crypto_log_read(struct mls_crypto_log *log, uint64_t pos, uint32_t nr_blocks, void *blocks);

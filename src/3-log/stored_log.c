@@ -121,14 +121,10 @@ static int mark_runs(struct mls_chunk_alloc *alloc, const uint8_t *runs, uint32_
 	return 0;
 }
 
-int mls_stored_log_decode(struct mls_stored_log **log, struct mls_block_dev *dev, struct mls_chunk_alloc *alloc,
-			  const uint8_t *edit, size_t bytes)
+int mls_log_create_decode(struct mls_log_create *create, uint32_t chunk_blocks, const uint8_t *edit, size_t bytes)
 {
-	uint32_t nr_chunks, chunk_blocks = mls_chunk_alloc_run_blocks(alloc);
 	struct mls_log_create_disk head;
-	struct mls_stored_log *new = NULL;
-	uint64_t *hbas = NULL;
-	int err;
+	uint32_t nr_chunks;
 
 	if (bytes < sizeof head)
 		return MLS_EFORMAT;
@@ -139,27 +135,59 @@ int mls_stored_log_decode(struct mls_stored_log **log, struct mls_block_dev *dev
 	    bytes != sizeof head + (size_t)nr_chunks * 8 ||
 	    !size_possible(mls_get_le64(head.nr_data_blocks), nr_chunks, chunk_blocks))
 		return MLS_EFORMAT;
+	*create = (struct mls_log_create){ .id = mls_get_le64(head.id), .bucket = head.bucket,
+					   .nr_chunks = nr_chunks, .runs = edit + sizeof head };
+	create->root.nr_data_blocks = mls_get_le64(head.nr_data_blocks);
+	memcpy(create->root.salt, head.salt, sizeof head.salt);
+	memcpy(create->root.tag, head.tag, sizeof head.tag);
+	return 0;
+}
 
-	err = mls_stored_log_new(&new, dev, alloc, mls_get_le64(head.id), head.bucket);
+void mls_log_id_edit_encode(uint8_t edit[MLS_LOG_ID_EDIT_BYTES], uint8_t type, uint64_t id)
+{
+	memset(edit, 0, MLS_LOG_ID_EDIT_BYTES);
+	edit[0] = type;
+	mls_put_le64(edit + 8, id);
+}
+
+int mls_log_id_edit_decode(const uint8_t *edit, size_t bytes, uint64_t *id)
+{
+	static const uint8_t zeros[7];
+
+	if (bytes != MLS_LOG_ID_EDIT_BYTES || memcmp(edit + 1, zeros, sizeof zeros) != 0)
+		return MLS_EFORMAT;
+	*id = mls_get_le64(edit + 8);
+	return 0;
+}
+
+int mls_stored_log_decode(struct mls_stored_log **log, struct mls_block_dev *dev, struct mls_chunk_alloc *alloc,
+			  const uint8_t *edit, size_t bytes)
+{
+	uint32_t chunk_blocks = mls_chunk_alloc_run_blocks(alloc);
+	struct mls_log_create create;
+	struct mls_stored_log *new = NULL;
+	uint64_t *hbas = NULL;
+	int err = mls_log_create_decode(&create, chunk_blocks, edit, bytes);
+
+	if (!err)
+		err = mls_stored_log_new(&new, dev, alloc, create.id, create.bucket);
 	if (err)
 		return err;
-	new->root.nr_data_blocks = mls_get_le64(head.nr_data_blocks);
-	memcpy(new->root.salt, head.salt, sizeof head.salt);
-	memcpy(new->root.tag, head.tag, sizeof head.tag);
+	new->root = create.root;
 
 	err = MLS_ENOMEM;
-	hbas = calloc(nr_chunks, sizeof *hbas);
+	hbas = calloc(create.nr_chunks, sizeof *hbas);
 	if (!hbas)
 		goto out;
-	err = mark_runs(alloc, edit + sizeof head, nr_chunks, hbas);
+	err = mark_runs(alloc, create.runs, create.nr_chunks, hbas);
 	if (err)
 		goto out;
 	mls_block_log_release(&new->raw);
-	err = mls_block_log_init_existing(&new->raw, dev, chunk_blocks, hbas, nr_chunks,
+	err = mls_block_log_init_existing(&new->raw, dev, chunk_blocks, hbas, create.nr_chunks,
 					  mls_crypto_log_total_blocks(new->root.nr_data_blocks));
 	if (err) {
-		for (uint32_t i = 0; i < nr_chunks; i++)
-			mls_chunk_alloc_give(alloc, mls_get_le64(edit + sizeof head + (size_t)i * 8));
+		for (uint32_t i = 0; i < create.nr_chunks; i++)
+			mls_chunk_alloc_give(alloc, mls_get_le64(create.runs + (size_t)i * 8));
 		mls_block_log_init(&new->raw, dev, chunk_blocks, NULL, NULL);
 		goto out;
 	}

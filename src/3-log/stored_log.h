@@ -43,6 +43,23 @@ void mls_stored_log_free(struct mls_stored_log *log, bool give_runs);
 /* Add the edit that creates log. */
 MLS_MUST_CHECK int mls_stored_log_encode(const struct mls_stored_log *log, struct mls_edit_group *group);
 
+/* What the edit that creates a log says, bounds checked; runs points into the edit. */
+struct mls_log_create {
+	uint64_t id;
+	uint8_t bucket;
+	struct mls_log_root root;
+	uint32_t nr_chunks;
+	const uint8_t *runs;			/* nr_chunks x le64 */
+};
+/* MLS_EFORMAT: the edit can't be. Whether the runs exist, and are free, isn't looked at. */
+MLS_MUST_CHECK int mls_log_create_decode(struct mls_log_create *create, uint32_t chunk_blocks, const uint8_t *edit,
+					 size_t bytes);
+
+/* The edits that hold an id and no more: MLS_LOG_EDIT_DELETE, MLS_LOG_EDIT_NEXT_ID. */
+#define MLS_LOG_ID_EDIT_BYTES 16u		/* type, 7 reserved, le64 id */
+void mls_log_id_edit_encode(uint8_t edit[MLS_LOG_ID_EDIT_BYTES], uint8_t type, uint64_t id);
+MLS_MUST_CHECK int mls_log_id_edit_decode(const uint8_t *edit, size_t bytes, uint64_t *id);
+
 /* A log from its edit; marks its runs. MLS_EFORMAT: the edit can't be, or a run has an owner. */
 MLS_MUST_CHECK int mls_stored_log_decode(struct mls_stored_log **log, struct mls_block_dev *dev,
 					 struct mls_chunk_alloc *alloc, const uint8_t *edit, size_t bytes);

@@ -33,7 +33,6 @@
 
 #define FIRST_ID UINT64_C(1)
 #define LAST_ID (UINT64_MAX / 2)	/* never reached; keeps next_id from wrapping */
-#define ID_EDIT_BYTES 16u		/* type, 7 reserved, le64 id */
 
 struct mls_tx_store {
 	struct mls_block_dev *dev;
@@ -96,23 +95,6 @@ static void log_put(struct mls_tx_store *store, struct mls_stored_log *log, bool
 }
 
 /* ---- The owner MLS_OWNER_LOGS: edits into the table ---- */
-
-static void encode_id_edit(uint8_t edit[ID_EDIT_BYTES], uint8_t type, uint64_t id)
-{
-	memset(edit, 0, ID_EDIT_BYTES);
-	edit[0] = type;
-	mls_put_le64(edit + 8, id);
-}
-
-static int decode_id_edit(const uint8_t *edit, size_t bytes, uint64_t *id)
-{
-	static const uint8_t zeros[7];
-
-	if (bytes != ID_EDIT_BYTES || memcmp(edit + 1, zeros, sizeof zeros) != 0)
-		return MLS_EFORMAT;
-	*id = mls_get_le64(edit + 8);
-	return 0;
-}
 
 /* The layer above resets the allocator: what a load marked there is forgotten with the logs. */
 static void logs_reset(void *arg)
@@ -204,12 +186,12 @@ static int logs_apply(void *arg, const uint8_t *edit, size_t bytes)
 		err = apply_create(store, edit, bytes);
 		break;
 	case MLS_LOG_EDIT_DELETE:
-		err = decode_id_edit(edit, bytes, &id);
+		err = mls_log_id_edit_decode(edit, bytes, &id);
 		if (!err)
 			err = apply_delete(store, id, &dead);
 		break;
 	case MLS_LOG_EDIT_NEXT_ID:
-		err = decode_id_edit(edit, bytes, &id);
+		err = mls_log_id_edit_decode(edit, bytes, &id);
 		if (!err && (id < store->next_id || id > LAST_ID))
 			err = MLS_EFORMAT;
 		if (!err)
@@ -227,13 +209,13 @@ static int logs_apply(void *arg, const uint8_t *edit, size_t bytes)
 static int logs_snapshot(void *arg, struct mls_edit_group *group)
 {
 	struct mls_tx_store *store = arg;
-	uint8_t edit[ID_EDIT_BYTES];
+	uint8_t edit[MLS_LOG_ID_EDIT_BYTES];
 	int err = 0;
 
 	pthread_mutex_lock(&store->lock);
 	for (size_t i = 0; i < store->table.nr_logs && !err; i++)
 		err = mls_stored_log_encode(store->table.logs[i], group);
-	encode_id_edit(edit, MLS_LOG_EDIT_NEXT_ID, store->next_id);
+	mls_log_id_edit_encode(edit, MLS_LOG_EDIT_NEXT_ID, store->next_id);
 	if (!err)
 		err = mls_edit_add(group, MLS_OWNER_LOGS, edit, sizeof edit);
 	pthread_mutex_unlock(&store->lock);
@@ -307,7 +289,7 @@ uint64_t mls_tx_store_nr_chunks(struct mls_tx_store *store)
 
 int mls_tx_store_drop_edit(struct mls_tx_store *store, uint64_t id, struct mls_edit_group *group)
 {
-	uint8_t edit[ID_EDIT_BYTES];
+	uint8_t edit[MLS_LOG_ID_EDIT_BYTES];
 	bool known;
 
 	pthread_mutex_lock(&store->lock);
@@ -315,7 +297,7 @@ int mls_tx_store_drop_edit(struct mls_tx_store *store, uint64_t id, struct mls_e
 	pthread_mutex_unlock(&store->lock);
 	if (!known)
 		return MLS_ENOENT;
-	encode_id_edit(edit, MLS_LOG_EDIT_DELETE, id);
+	mls_log_id_edit_encode(edit, MLS_LOG_EDIT_DELETE, id);
 	return mls_edit_add(group, MLS_OWNER_LOGS, edit, sizeof edit);
 }
 
@@ -436,9 +418,9 @@ static int tx_build_group(struct mls_tx *tx, struct mls_edit_group *group)
 	if (!err)
 		err = mls_edit_group_append(group, tx->group);
 	for (log = tx->deleted; log && !err; log = log->next_in_tx) {
-		uint8_t edit[ID_EDIT_BYTES];
+		uint8_t edit[MLS_LOG_ID_EDIT_BYTES];
 
-		encode_id_edit(edit, MLS_LOG_EDIT_DELETE, log->id);
+		mls_log_id_edit_encode(edit, MLS_LOG_EDIT_DELETE, log->id);
 		err = mls_edit_add(group, MLS_OWNER_LOGS, edit, sizeof edit);
 	}
 	return err;

@@ -58,7 +58,7 @@ static int check_order(const struct mls_lsm *lsm, const struct mls_wal_group *gr
 {
 	uint64_t before = lsm->behind.sync_id, sync_id = group->head.sync_id;
 
-	if (sync_id == before + 1 || ((group->flags & MLS_WAL_FLAG_OPEN) && sync_id > before))
+	if (mls_wal_group_follows(group, before))
 		return 0;
 	mls_error("index: sync %" PRIu64 " follows sync %" PRIu64 " in the WAL", sync_id, before);
 	return MLS_EFORMAT;

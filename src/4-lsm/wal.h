@@ -35,6 +35,14 @@ MLS_MUST_CHECK int mls_wal_write_group(struct mls_chain_writer *writer, const st
 /* group (empty before) owns copies; tag is the one that ends it in the chain. */
 MLS_MUST_CHECK int mls_wal_group_decode(struct mls_wal_group *group, const uint8_t *bytes, size_t nr_bytes,
 					const uint8_t tag[MLS_TAG_BYTES]);
+/* May group follow the sync `before`? Ids go up by one; only an OPEN group may leave some out. */
+static inline bool mls_wal_group_follows(const struct mls_wal_group *group, uint64_t before)
+{
+	uint64_t sync_id = group->head.sync_id;
+
+	return sync_id == before + 1 || ((group->flags & MLS_WAL_FLAG_OPEN) && sync_id > before);
+}
+
 /* Of a decoded one; leaves it empty. Any number of times. */
 void mls_wal_group_release(struct mls_wal_group *group);
 

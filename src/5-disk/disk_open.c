@@ -10,17 +10,14 @@
  * leaves the old journal area, the old WAL up to M and the old T, so the next open decides again,
  * from the same bytes.
  *
- * What is accepted (design.md 8):
- *   M = T           the tags are equal
- *   M = T + 1       T's tag is the one before M, and M's data is there; else M := T
- *   no store        M, or the one before if M's data isn't there
- *   anything else   refused, unless accept_rollback
+ * What is accepted: verdict.c.
  */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "5-disk/disk.h"
+#include "5-disk/verdict.h"
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/log.h"
@@ -33,11 +30,6 @@ struct witness {
 };
 
 /* ---- The trusted store ---- */
-
-static bool same_tag(const uint8_t *a, const uint8_t *b)
-{
-	return mls_equal_const_time(a, b, MLS_TAG_BYTES);
-}
 
 static int read_witness(struct mls_disk *disk, struct witness *witness)
 {
@@ -101,64 +93,53 @@ static bool last_group_holds(struct mls_disk *disk, const struct mls_replay *rep
 	return err == 0;
 }
 
-static int refuse(const struct mls_trust *trust, const struct mls_sync_head *newest, bool more_behind)
+static int refuse(const struct mls_disk *disk, enum mls_verdict verdict, const struct mls_trust *trust,
+		  const struct mls_sync_head *newest)
 {
-	if (newest->sync_id < trust->sync_id && more_behind) {
+	switch (verdict) {
+	case MLS_VERDICT_OLD_SUPERBLOCK:
+		mls_error("rollback: expected superblock generation %" PRIu64 ", found %" PRIu64
+			  ": an older superblock was put back",
+			  newest->generation, disk->sb.generation);
+		return MLS_ESTALE;
+	case MLS_VERDICT_BROKEN:
 		mls_error("integrity violation: expected sync %" PRIu64 ", but the log breaks off behind sync %" PRIu64
 			  " and goes on later: BACKING is damaged or was changed. Restore it from a backup and open "
 			  "it once with --accept-rollback",
 			  trust->sync_id, newest->sync_id);
 		return MLS_EAUTH;
-	}
-	if (newest->sync_id < trust->sync_id)
+	case MLS_VERDICT_ROLLBACK:
 		mls_error("rollback: expected sync %" PRIu64 ", found sync %" PRIu64 ": BACKING is an older copy, or its "
 			  "last syncs were cut off. If you restored a backup on purpose, open it once with "
 			  "--accept-rollback",
 			  trust->sync_id, newest->sync_id);
-	else
+		return MLS_ESTALE;
+	default:
 		mls_error("store mismatch: the trusted store expects sync %" PRIu64 ", found sync %" PRIu64
 			  ", and they aren't of one history: another copy of the disk went on, or the store was "
 			  "put back. If this image is the one to keep, open it once with --accept-rollback",
 			  trust->sync_id, newest->sync_id);
-	return MLS_ESTALE;
+		return MLS_ESTALE;
+	}
 }
 
 /* *accept_last: is the last group part of the accepted state? */
 static int judge(struct mls_disk *disk, const struct witness *witness, const struct mls_replay *replay,
 		 bool *accept_last)
 {
-	const struct mls_sync_head *newest = replay->has_last ? &replay->last : &replay->before;
-	const struct mls_trust *trust = &witness->trust;
+	const struct mls_trust *trust = witness->has ? &witness->trust : NULL;
+	enum mls_verdict verdict = mls_verdict_of(trust, disk->sb.generation, replay, disk->opts.accept_rollback);
 
-	if (newest->generation > disk->sb.generation) {
-		mls_error("rollback: expected superblock generation %" PRIu64 ", found %" PRIu64
-			  ": an older superblock was put back",
-			  newest->generation, disk->sb.generation);
-		return MLS_ESTALE;
-	}
-	*accept_last = replay->has_last;
-	if (witness->has && newest->sync_id == trust->sync_id && same_tag(newest->tag, trust->digest))
-		return 0;
-	if (replay->has_last && (!witness->has || disk->opts.accept_rollback)) {
+	if (verdict == MLS_VERDICT_NEWEST)
+		*accept_last = replay->has_last;
+	else if (verdict == MLS_VERDICT_IF_WHOLE)
 		*accept_last = last_group_holds(disk, replay);
-		return 0;
-	}
-	if (!witness->has || disk->opts.accept_rollback)
-		return 0;
-	if (replay->has_last && replay->last.sync_id == trust->sync_id + 1 &&
-	    replay->before.sync_id == trust->sync_id && same_tag(replay->before.tag, trust->digest)) {
-		*accept_last = last_group_holds(disk, replay);
-		return 0;
-	}
-	return refuse(trust, newest, replay->more_behind);
+	else
+		return refuse(disk, verdict, trust, mls_replay_newest(replay));
+	return 0;
 }
 
 /* ---- One journal area and the WAL that follows it ---- */
-
-static bool area_is_of(const struct mls_journal_info *info, const struct mls_sync_head *head)
-{
-	return memcmp(info->session, head->session, MLS_SESSION_BYTES) == 0 && info->commit >= head->commit;
-}
 
 /* MLS_ENOENT: the area isn't the accepted sync's; try the other. */
 static int try_area(struct mls_disk *disk, unsigned area, const struct witness *witness,
@@ -178,7 +159,7 @@ static int try_area(struct mls_disk *disk, unsigned area, const struct witness *
 	if (err)
 		return err;
 	*accepted = accept_last ? replay.last : replay.before;
-	if (!area_is_of(&info, accepted))
+	if (!mls_verdict_area_is_of(&info, accepted))
 		return MLS_ENOENT;
 	err = mls_lsm_replay_end(disk->lsm, accept_last);
 	return err ? err : mls_segment_table_loaded(disk->table);

@@ -40,6 +40,11 @@ static bool slot_possible(const struct mls_key_slot_disk *slot)
 	       (slot->kdf == MLS_SLOT_KDF_SCRYPT && log_n_possible(slot->scrypt_log_n));
 }
 
+bool mls_key_slot_malformed(const struct mls_key_slot_disk *slot)
+{
+	return slot->state != 0 && !slot_possible(slot);
+}
+
 /* The slot's KDF and salt are set. */
 static int wrapping_key(const struct mls_key_slot_disk *slot, const struct mls_secret *secret,
 			struct mls_aead **aead)

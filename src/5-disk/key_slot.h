@@ -27,6 +27,9 @@ static inline bool mls_key_slot_used(const struct mls_key_slot_disk *slot)
 	return slot->state == 1;
 }
 
+/* Neither free nor one that a secret could open. */
+bool mls_key_slot_malformed(const struct mls_key_slot_disk *slot);
+
 /*
  * Fill a slot: new salt, new wrapping. The superblock must then be written.
  *

@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "5-disk/location.h"
+#include "5-disk/seg_edit.h"
 #include "5-disk/segment.h"
 #include "base/endian.h"
 #include "base/err.h"
@@ -517,24 +518,19 @@ static void on_reset(void *arg)
 	pthread_mutex_unlock(&table->lock);
 }
 
-static int apply_key(struct mls_segment_table *table, const uint8_t *edit, size_t bytes, bool journaled)
+static int apply_key(struct mls_segment_table *table, const struct mls_seg_edit *edit, bool journaled)
 {
-	const struct mls_seg_key_disk *disk = (const void *)edit;
-	struct mls_data_key *key;
-	uint32_t id;
+	uint32_t id = edit->key_id;
+	struct mls_data_key *key = key_by_id(table, id);
 	int err;
 
-	if (bytes != sizeof *disk)
-		return MLS_EFORMAT;
-	id = mls_get_le32(disk->key_id);
-	key = key_by_id(table, id);
-	if (key && memcmp(key->salt, disk->salt, sizeof key->salt) == 0) {
+	if (key && memcmp(key->salt, edit->salt, sizeof key->salt) == 0) {
 		key->journaled |= journaled;
 		return 0;
 	}
 	if (key && !table->loading)
 		return MLS_EFORMAT;
-	err = mls_data_key_new(&key, table->keys, id, disk->salt);
+	err = mls_data_key_new(&key, table->keys, id, edit->salt);
 	if (err)
 		return err;
 	key->journaled = journaled;
@@ -557,11 +553,10 @@ static int count_change(struct mls_segment_table *table, struct seg_entry *entry
 }
 
 /* A life begins, if it is news; then its count changes. */
-static int apply_add(struct mls_segment_table *table, const struct mls_seg_add_disk *disk, bool journaled)
+static int apply_add(struct mls_segment_table *table, const struct mls_seg_edit *edit, bool journaled)
 {
-	uint64_t run = mls_get_le64(disk->run), birth = mls_get_le64(disk->birth);
-	int32_t delta = (int32_t)mls_get_le32(disk->delta);
-	struct mls_data_key *key = key_by_id(table, mls_get_le32(disk->key_id));
+	uint64_t run = edit->run, birth = edit->birth;
+	struct mls_data_key *key = key_by_id(table, edit->key_id);
 	struct seg_entry *entry;
 
 	if (run >= table->nr_runs || birth == 0)
@@ -579,12 +574,12 @@ static int apply_add(struct mls_segment_table *table, const struct mls_seg_add_d
 			table->next_birth = birth + 1;
 	}
 	entry->journaled |= journaled;
-	return count_change(table, entry, delta);
+	return count_change(table, entry, edit->delta);
 }
 
-static int apply_free(struct mls_segment_table *table, const struct mls_seg_add_disk *disk)
+static int apply_free(struct mls_segment_table *table, const struct mls_seg_edit *edit)
 {
-	uint64_t run = mls_get_le64(disk->run), birth = mls_get_le64(disk->birth);
+	uint64_t run = edit->run, birth = edit->birth;
 	struct seg_entry *entry;
 
 	if (run >= table->nr_runs)
@@ -599,27 +594,23 @@ static int apply_free(struct mls_segment_table *table, const struct mls_seg_add_
 	return 0;
 }
 
-static int apply_locked(struct mls_segment_table *table, const uint8_t *edit, size_t bytes, bool journaled)
+static int apply_locked(struct mls_segment_table *table, const uint8_t *bytes, size_t nr_bytes, bool journaled)
 {
-	if (bytes == 0)
-		return MLS_EFORMAT;
-	switch (edit[0]) {
+	struct mls_seg_edit edit;
+	int err = mls_seg_edit_decode(&edit, bytes, nr_bytes);
+
+	if (err)
+		return err;
+	switch (edit.type) {
 	case MLS_SEG_EDIT_KEY:
-		return apply_key(table, edit, bytes, journaled);
+		return apply_key(table, &edit, journaled);
 	case MLS_SEG_EDIT_ADD:
-		return bytes == sizeof(struct mls_seg_add_disk) ? apply_add(table, (const void *)edit, journaled)
-								: MLS_EFORMAT;
+		return apply_add(table, &edit, journaled);
 	case MLS_SEG_EDIT_FREE:
-		return bytes == sizeof(struct mls_seg_add_disk) ? apply_free(table, (const void *)edit)
-								: MLS_EFORMAT;
-	case MLS_SEG_EDIT_NEXT_BIRTH:
-		if (bytes != 16)
-			return MLS_EFORMAT;
-		table->next_birth = mls_get_le64(edit + 8) > table->next_birth ? mls_get_le64(edit + 8)
-									       : table->next_birth;
-		return 0;
+		return apply_free(table, &edit);
 	default:
-		return MLS_EFORMAT;
+		table->next_birth = edit.birth > table->next_birth ? edit.birth : table->next_birth;
+		return 0;
 	}
 }
 
@@ -657,19 +648,6 @@ static int on_snapshot(void *arg, struct mls_edit_group *group)
 
 /* ---- Recovery ---- */
 
-static size_t announcement_bytes(uint8_t type)
-{
-	switch (type) {
-	case MLS_SEG_EDIT_KEY:
-		return sizeof(struct mls_seg_key_disk);
-	case MLS_SEG_EDIT_ADD:
-	case MLS_SEG_EDIT_FREE:
-		return sizeof(struct mls_seg_add_disk);
-	default:
-		return 0;
-	}
-}
-
 /* Is the run a chunk by now? Then the announced life has ended, and nobody needs it. */
 static bool became_chunk(struct mls_segment_table *table, const struct mls_seg_add_disk *disk)
 {
@@ -685,7 +663,7 @@ int mls_segment_table_announced(struct mls_segment_table *table, const uint8_t *
 
 	pthread_mutex_lock(&table->lock);
 	while (nr_bytes > 0 && !err) {
-		size_t len = announcement_bytes(bytes[0]);
+		size_t len = mls_seg_edit_bytes(bytes[0]);
 
 		if (len == 0 || len > nr_bytes) {
 			err = MLS_EFORMAT;

@@ -4,9 +4,9 @@
  *
  * What can be said of one copy, best last; the answer for the disk is the best of both:
  *
- *   NO_MAGIC    nothing of ours there                        MLS_EFORMAT
+ *   MISSING     nothing of ours there                        MLS_EFORMAT
  *   UNREADABLE  the device failed                            MLS_EIO
- *   UNKNOWN     a version that this program doesn't know     MLS_EFORMAT
+ *   VERSION     one that this program doesn't know           MLS_EFORMAT
  *   DAMAGED     checksum or a number that can't be           MLS_EAUTH
  *   LOCKED      whole, but the secret opens no slot          MLS_EKEY
  *   FORGED      the secret opens it, the MAC is wrong        MLS_EAUTH
@@ -34,7 +34,7 @@
 #include "base/log.h"
 #include "base/rand.h"
 
-#define NR_COPIES 2u
+#define NR_COPIES MLS_NR_COPIES
 #define LABEL "superblock"
 #define CHECKSUM_AT offsetof(struct mls_superblock_disk, checksum)
 #define MAC_AT offsetof(struct mls_superblock_disk, mac)
@@ -42,26 +42,24 @@ _Static_assert(CHECKSUM_AT == 4032 && MAC_AT == 4064, "as doc/format.md says");
 
 static const uint64_t copy_hba[NR_COPIES] = { MLS_SUPERBLOCK_HBA_0, MLS_SUPERBLOCK_HBA_1 };
 
-enum copy_state { COPY_NO_MAGIC, COPY_UNREADABLE, COPY_UNKNOWN, COPY_DAMAGED, COPY_LOCKED, COPY_FORGED, COPY_AUTHENTIC };
-
 static const int copy_err[] = {
-	[COPY_NO_MAGIC] = MLS_EFORMAT, [COPY_UNREADABLE] = MLS_EIO, [COPY_UNKNOWN] = MLS_EFORMAT,
-	[COPY_DAMAGED] = MLS_EAUTH,    [COPY_LOCKED] = MLS_EKEY,    [COPY_FORGED] = MLS_EAUTH,
-	[COPY_AUTHENTIC] = MLS_OK,
+	[MLS_COPY_MISSING] = MLS_EFORMAT, [MLS_COPY_UNREADABLE] = MLS_EIO, [MLS_COPY_VERSION] = MLS_EFORMAT,
+	[MLS_COPY_DAMAGED] = MLS_EAUTH,    [MLS_COPY_LOCKED] = MLS_EKEY,    [MLS_COPY_FORGED] = MLS_EAUTH,
+	[MLS_COPY_AUTHENTIC] = MLS_OK,
 };
 
 static const char *const copy_text[] = {
-	[COPY_NO_MAGIC] = "isn't there",
-	[COPY_UNREADABLE] = "can't be read",
-	[COPY_UNKNOWN] = "has a version that this program doesn't know",
-	[COPY_DAMAGED] = "is damaged",
-	[COPY_LOCKED] = "doesn't open with this key",
-	[COPY_FORGED] = "is forged: its MAC is wrong",
-	[COPY_AUTHENTIC] = "is authentic",
+	[MLS_COPY_MISSING] = "isn't there",
+	[MLS_COPY_UNREADABLE] = "can't be read",
+	[MLS_COPY_VERSION] = "has a version that this program doesn't know",
+	[MLS_COPY_DAMAGED] = "is damaged",
+	[MLS_COPY_LOCKED] = "doesn't open with this key",
+	[MLS_COPY_FORGED] = "is forged: its MAC is wrong",
+	[MLS_COPY_AUTHENTIC] = "is authentic",
 };
 
 struct copy {
-	enum copy_state state;
+	enum mls_copy_state state;
 	struct mls_superblock_disk *disk;
 	struct mls_superblock sb;
 };
@@ -118,16 +116,16 @@ int mls_superblock_encode(struct mls_superblock_disk *disk, const struct mls_sup
 
 /* ---- Judging one copy ---- */
 
-/* NO_MAGIC, UNKNOWN, DAMAGED, or LOCKED: all that can be said without a key. */
+/* MISSING, VERSION, DAMAGED, or LOCKED: all that can be said without a key. */
 static int judge_without_key(struct copy *copy)
 {
 	uint8_t checksum[32];
 	int err;
 
-	copy->state = COPY_NO_MAGIC;
+	copy->state = MLS_COPY_MISSING;
 	if (memcmp(copy->disk->magic, MLS_SUPERBLOCK_MAGIC, sizeof copy->disk->magic) != 0)
 		return 0;
-	copy->state = COPY_UNKNOWN;
+	copy->state = MLS_COPY_VERSION;
 	if (mls_get_le32(copy->disk->version) != MLS_FORMAT_VERSION)
 		return 0;
 	mls_superblock_decode(&copy->sb, copy->disk);
@@ -136,7 +134,7 @@ static int judge_without_key(struct copy *copy)
 		return err;
 	copy->state = mls_geometry_possible(&copy->sb.geo) &&
 				      memcmp(checksum, copy->disk->checksum, sizeof checksum) == 0 ?
-			      COPY_LOCKED : COPY_DAMAGED;
+			      MLS_COPY_LOCKED : MLS_COPY_DAMAGED;
 	return 0;
 }
 
@@ -146,7 +144,7 @@ static int judge_mac(struct copy *copy, const struct mls_keyring *keys)
 	int err = mac_of(copy->disk, keys, mac);
 
 	if (!err)
-		copy->state = mls_equal_const_time(mac, copy->disk->mac, sizeof mac) ? COPY_AUTHENTIC : COPY_FORGED;
+		copy->state = mls_equal_const_time(mac, copy->disk->mac, sizeof mac) ? MLS_COPY_AUTHENTIC : MLS_COPY_FORGED;
 	return err;
 }
 
@@ -179,7 +177,7 @@ static int unlock(struct copy *copy, const struct mls_secret *secret, struct mls
 
 	if (!err && opened)
 		err = judge_mac(copy, opened);
-	if (!err && copy->state == COPY_AUTHENTIC) {
+	if (!err && copy->state == MLS_COPY_AUTHENTIC) {
 		*keys = opened;
 		return 0;
 	}
@@ -195,11 +193,11 @@ static int load_copies(struct mls_block_dev *dev, struct copy copies[NR_COPIES])
 	for (unsigned i = 0; i < NR_COPIES; i++) {
 		int err;
 
-		copies[i].state = COPY_NO_MAGIC;
+		copies[i].state = MLS_COPY_MISSING;
 		if (copy_hba[i] >= dev->nr_blocks)
 			continue;
 		if (mls_block_dev_read(dev, copy_hba[i], 1, copies[i].disk)) {
-			copies[i].state = COPY_UNREADABLE;
+			copies[i].state = MLS_COPY_UNREADABLE;
 			continue;
 		}
 		err = judge_without_key(&copies[i]);
@@ -222,24 +220,24 @@ static int choose(struct copy copies[NR_COPIES], const struct mls_secret *secret
 	int err = 0;
 
 	*found = NULL;
-	if (newer->state != COPY_LOCKED ||
-	    (older->state == COPY_LOCKED && older->sb.generation > newer->sb.generation)) {
+	if (newer->state != MLS_COPY_LOCKED ||
+	    (older->state == MLS_COPY_LOCKED && older->sb.generation > newer->sb.generation)) {
 		newer = &copies[1];
 		older = &copies[0];
 	}
-	if (newer->state == COPY_LOCKED)
+	if (newer->state == MLS_COPY_LOCKED)
 		err = unlock(newer, secret, keys);
-	if (!err && !*keys && older->state == COPY_LOCKED && !twins)
+	if (!err && !*keys && older->state == MLS_COPY_LOCKED && !twins)
 		err = unlock(older, secret, keys);
 	if (err || !*keys)
 		return err;
 
-	*found = newer->state == COPY_AUTHENTIC ? newer : older;
+	*found = newer->state == MLS_COPY_AUTHENTIC ? newer : older;
 	other = *found == newer ? older : newer;
-	if (other->state != COPY_LOCKED)
+	if (other->state != MLS_COPY_LOCKED)
 		return 0;
 	err = judge_mac(other, *keys);
-	if (!err && other->state == COPY_AUTHENTIC && other->sb.generation > (*found)->sb.generation) {
+	if (!err && other->state == MLS_COPY_AUTHENTIC && other->sb.generation > (*found)->sb.generation) {
 		mls_error("superblock: this key was removed by a later change of keys (generation %" PRIu64
 			  ", found in an old copy of generation %" PRIu64 ")",
 			  other->sb.generation, (*found)->sb.generation);
@@ -250,11 +248,11 @@ static int choose(struct copy copies[NR_COPIES], const struct mls_secret *secret
 
 static int refuse(const struct copy copies[NR_COPIES])
 {
-	enum copy_state best = copies[0].state > copies[1].state ? copies[0].state : copies[1].state;
+	enum mls_copy_state best = copies[0].state > copies[1].state ? copies[0].state : copies[1].state;
 
-	if (best == COPY_NO_MAGIC)
+	if (best == MLS_COPY_MISSING)
 		mls_error("superblock: not an MlsDisk");
-	else if (best == COPY_LOCKED)
+	else if (best == MLS_COPY_LOCKED)
 		mls_error("superblock: no key slot opens with this key");
 	else
 		mls_error("superblock: copy 0 (HBA %" PRIu64 ") %s; copy 1 (HBA %" PRIu64 ") %s", copy_hba[0],
@@ -294,10 +292,10 @@ static int read_into(struct mls_block_dev *dev, const struct mls_secret *secret,
 	}
 
 	other = found == &copies[0] ? &copies[1] : &copies[0];
-	if (other->state != COPY_AUTHENTIC)
+	if (other->state != MLS_COPY_AUTHENTIC)
 		mls_warn("superblock: copy %u (HBA %" PRIu64 ") %s; the other one counts",
 			 (unsigned)(other - copies), copy_hba[other - copies], copy_text[other->state]);
-	found->sb.good_copy = other->state == COPY_AUTHENTIC && other->sb.generation == found->sb.generation ?
+	found->sb.good_copy = other->state == MLS_COPY_AUTHENTIC && other->sb.generation == found->sb.generation ?
 				      1 : (unsigned)(found - copies);
 	*sb = found->sb;
 	*keys = opened;
@@ -329,6 +327,31 @@ int mls_superblock_read(struct mls_block_dev *dev, const struct mls_secret *secr
 	return err;
 }
 
+int mls_superblock_look(struct mls_block_dev *dev, const struct mls_secret *secret,
+			struct mls_superblock_copy out[MLS_NR_COPIES], int *counts, struct mls_keyring **keys)
+{
+	struct copy copies[NR_COPIES], *found = NULL;
+	struct mls_superblock_disk *blocks = copies_init(copies);
+	struct mls_keyring *opened = NULL;
+	int err;
+
+	if (!blocks)
+		return MLS_ENOMEM;
+	err = load_copies(dev, copies);
+	if (!err && secret)
+		err = choose(copies, secret, &opened, &found);
+	if (err)
+		mls_keyring_free(opened);
+	for (unsigned i = 0; i < NR_COPIES && !err; i++)
+		out[i] = (struct mls_superblock_copy){ copy_hba[i], copies[i].state, copies[i].sb };
+	mls_blocks_free(blocks);
+	if (err)
+		return err;
+	*counts = found ? (int)(found - copies) : -1;
+	*keys = opened;
+	return 0;
+}
+
 /* The copy of which the most can be said without a key; of two such the newer one. */
 static const struct copy *better_copy(const struct copy copies[NR_COPIES])
 {
@@ -348,7 +371,7 @@ int mls_superblock_peek(struct mls_block_dev *dev, struct mls_superblock *sb)
 		return MLS_ENOMEM;
 	err = load_copies(dev, copies);
 	better = better_copy(copies);
-	if (!err && better->state < COPY_LOCKED)
+	if (!err && better->state < MLS_COPY_LOCKED)
 		err = refuse(copies);
 	if (!err)
 		*sb = better->sb;
@@ -368,10 +391,10 @@ int mls_probe(struct mls_block_dev *dev, struct mls_probe *probe)
 		return MLS_ENOMEM;
 	err = load_copies(dev, copies);
 	better = better_copy(copies);
-	if (!err && better->state == COPY_UNREADABLE)
+	if (!err && better->state == MLS_COPY_UNREADABLE)
 		err = MLS_EIO;
-	result.is_mlsdisk = better->state != COPY_NO_MAGIC;
-	if (better->state >= COPY_DAMAGED) {
+	result.is_mlsdisk = better->state != MLS_COPY_MISSING;
+	if (better->state >= MLS_COPY_DAMAGED) {
 		memcpy(result.uuid, better->sb.uuid, sizeof result.uuid);
 		if (!mls_mul_u64(better->sb.geo.disk_blocks, MLS_BLOCK_BYTES, &result.disk_bytes))
 			result.disk_bytes = UINT64_MAX;

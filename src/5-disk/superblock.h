@@ -58,6 +58,36 @@ MLS_MUST_CHECK int mls_superblock_peek(struct mls_block_dev *dev, struct mls_sup
 MLS_MUST_CHECK int mls_superblock_write(struct mls_block_dev *dev, const struct mls_keyring *keys,
 					const struct mls_superblock *sb);
 
+/* What can be said of one copy, best last; see superblock.c. */
+enum mls_copy_state {
+	MLS_COPY_MISSING,	/* nothing of ours there */
+	MLS_COPY_UNREADABLE,	/* the device failed */
+	MLS_COPY_VERSION,	/* a version that this program doesn't know */
+	MLS_COPY_DAMAGED,	/* checksum, or a number that can't be */
+	MLS_COPY_LOCKED,	/* whole, as far as can be said without a key */
+	MLS_COPY_FORGED,	/* the secret opens it, the MAC is wrong */
+	MLS_COPY_AUTHENTIC,
+};
+#define MLS_NR_COPIES 2u
+
+struct mls_superblock_copy {
+	uint64_t hba;
+	enum mls_copy_state state;
+	struct mls_superblock sb;	/* as it stands there; zeros if MISSING, UNREADABLE or VERSION */
+};
+
+/*
+ * Each copy by itself, judged as mls_superblock_read does, for fsck and dump. Logs nothing of the copies.
+ *
+ * secret   NULL: only what can be said without a key.
+ * counts   which copy counts; -1: none is authentic (or there is no secret).
+ * keys     NULL unless one counts.
+ * Returns  0; MLS_EKEY: a newer copy doesn't know this secret any more; MLS_EIO; MLS_ENOMEM.
+ */
+MLS_MUST_CHECK int mls_superblock_look(struct mls_block_dev *dev, const struct mls_secret *secret,
+				       struct mls_superblock_copy copies[MLS_NR_COPIES], int *counts,
+				       struct mls_keyring **keys);
+
 /* A copy as it is on BACKING: numbers, in no way checked. For dump, fsck and tests. */
 void mls_superblock_decode(struct mls_superblock *sb, const struct mls_superblock_disk *disk);
 
