@@ -20,20 +20,11 @@
 #include "2-edit/journal.h"
 #include "4-lsm/lsm_state.h"
 #include "4-lsm/wal.h"
+#include "5-disk/data_key.h"
 #include "5-disk/superblock.h"
 #include "base/finding.h"
 
 /* ---- What there is to see ---- */
-
-enum mls_copy_state {		/* of a superblock copy; see superblock.c */
-	MLS_COPY_MISSING, MLS_COPY_UNREADABLE, MLS_COPY_VERSION, MLS_COPY_DAMAGED, MLS_COPY_LOCKED,
-	MLS_COPY_FORGED, MLS_COPY_AUTHENTIC,
-};
-struct mls_inspect_copy {
-	uint64_t hba;
-	enum mls_copy_state state;	/* without a secret at best LOCKED */
-	struct mls_superblock sb;	/* numbers as they stand there, unless MISSING or UNREADABLE */
-};
 
 struct mls_inspect_area {		/* a journal area */
 	uint64_t hba, nr_blocks;
@@ -58,10 +49,10 @@ struct mls_inspect_log {
 	const struct mls_table_meta *table;	/* NULL: leaked */
 };
 
-struct mls_inspect_key {		/* a data key; never shown but for its id */
+struct mls_inspect_key {		/* a data key; of two with one id the later one counts */
 	uint32_t id;
 	uint8_t salt[MLS_SALT_BYTES];
-	struct mls_aead *aead;
+	struct mls_data_key *key;
 };
 
 enum mls_run_kind { MLS_RUN_FREE, MLS_RUN_CHUNK, MLS_RUN_SEGMENT, MLS_RUN_TWICE };
@@ -70,9 +61,10 @@ struct mls_inspect_run {
 	uint64_t log_id;		/* chunk */
 	uint32_t chunk;			/* chunk: its number in the log */
 	uint32_t key_id;		/* segment */
-	int64_t noted_live;		/* segment: live SSTable records, as the journal has it */
-	uint32_t live_sst, live_wal;	/* counted by mls_inspect_count */
-	uint32_t nr_live;		/* blocks that an LBA needs now; counted there, too */
+	struct mls_data_key *key;	/* segment; NULL: the journal doesn't tell */
+	int64_t noted_live;		/* segment: records in SSTables, as the journal has it */
+	uint32_t live_sst, live_wal;	/* records that point into this life, counted by mls_inspect_count */
+	uint32_t nr_live;		/* blocks that an LBA reads now; counted there, too */
 	uint8_t kind;			/* enum mls_run_kind */
 };
 
@@ -85,7 +77,7 @@ enum mls_verdict_kind {
 
 struct mls_inspect {
 	struct mls_block_dev *dev;		/* borrowed */
-	struct mls_inspect_copy copies[2];
+	struct mls_superblock_copy copies[MLS_NR_COPIES];	/* without a secret at best LOCKED */
 	bool has_sb;				/* sb and geo can be believed (or, without a key, looked at) */
 	bool authentic;				/* there is a key, and it says that sb is authentic */
 	struct mls_superblock sb;
@@ -102,7 +94,7 @@ struct mls_inspect {
 	char recovery[160];			/* NEEDS_RECOVERY: what it will do */
 
 	uint64_t wal_hba, wal_blocks;
-	struct mls_inspect_group *groups;	/* from the WAL's start on */
+	struct mls_inspect_group *groups;	/* from the WAL's start on, as it is in lsm.wal_start */
 	size_t nr_groups;
 	bool wal_more_behind;
 
@@ -118,6 +110,8 @@ struct mls_inspect {
 
 	mls_report_fn *report;
 	void *report_arg;
+	bool counted;				/* live_sst, live_wal and nr_live of the runs are known */
+	bool index_damaged;			/* a walk over the records met damage: counts are too low */
 	bool (*stop)(void *arg);		/* asked now and then; true: MLS_EABORTED. NULL: never */
 	void *stop_arg;
 };
@@ -168,7 +162,8 @@ struct mls_inspect_rec {
 	const struct mls_table_meta *table;
 	int64_t group;
 	bool accepted;			/* not of a group or table that recovery drops */
-	bool newest;			/* this is what the LBA reads, if accepted */
+	bool doubtful;			/* a damaged block of a newer table may have a newer record */
+	bool newest;			/* this is what the LBA reads: accepted, not doubtful, the first such */
 };
 
 /*
