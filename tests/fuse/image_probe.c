@@ -6,6 +6,8 @@
  *           fill IMAGE MODEL SEED      random bytes over all of both, synced
  *           storm IMAGE MODEL SEED     random writes to both, sync of IMAGE, a line "synced" on stdout,
  *                                      then writes to IMAGE only, until it fails or for ever
+ *           after-storm IMAGE MODEL SEED   IMAGE is as of the storm's sync, or of one moment later;
+ *                                      MODEL is brought there
  *           write IMAGE MODEL SEED     as storm, but without the sync and with an end; keeps IMAGE open
  *                                      until its standard input ends
  *           compare IMAGE MODEL        every block equal, or EIO; prints "same eio wrong"
@@ -333,13 +335,23 @@ static int fill(const char *image, const char *model, uint64_t state)
 	return 0;
 }
 
-/* One write of 1 ... 16 KiB at a multiple of 512; also to the model if it's there. */
+/* The next write: half to 16 KiB at a multiple of 512. Returns where. */
+static off_t write_make(off_t size, uint8_t *buf, size_t *bytes, uint64_t *state)
+{
+	off_t at;
+
+	*bytes = 512 * (1 + next_random(state) % 32);
+	at = (off_t)(next_random(state) % ((uint64_t)(size - 16384) / 512)) * 512;
+	fill_random(buf, *bytes, state);
+	return at;
+}
+
+/* Make a write and do it; also to the model if it's there. */
 static bool write_once(int fd, int model_fd, off_t size, uint8_t *buf, uint64_t *state)
 {
-	size_t bytes = 512 * (1 + next_random(state) % 32);
-	off_t at = (off_t)(next_random(state) % ((uint64_t)(size - 16384) / 512)) * 512;
+	size_t bytes;
+	off_t at = write_make(size, buf, &bytes, state);
 
-	fill_random(buf, bytes, state);
 	if (pwrite(fd, buf, bytes, at) != (ssize_t)bytes)
 		return false;
 	if (model_fd >= 0)
@@ -347,19 +359,95 @@ static bool write_once(int fd, int model_fd, off_t size, uint8_t *buf, uint64_t 
 	return true;
 }
 
+#define STORM_SYNCED 200u
+
 static int storm(const char *image, const char *model, uint64_t state)
 {
 	int fd = open_or_die(image, O_RDWR), model_fd = open_or_die(model, O_RDWR);
 	off_t size = lseek(fd, 0, SEEK_END);
 	uint8_t *buf = blocks_alloc(4);
 
-	for (unsigned i = 0; i < 200; i++)
+	for (unsigned i = 0; i < STORM_SYNCED; i++)
 		CHECK(write_once(fd, model_fd, size, buf, &state));
 	CHECK(fsync(fd) == 0);
 	puts("synced");
 	fflush(stdout);
 	while (write_once(fd, -1, size, buf, &state))
 		;
+	CHECK(errno != ENOSPC); /* BACKING is large enough to be overwritten for ever */
+	return 0;
+}
+
+/* ---- after a storm ---- */
+
+#define STORM_MAX 1000000u
+
+static uint8_t *load(const char *path, off_t *size)
+{
+	int fd = open_or_die(path, O_RDONLY);
+	uint8_t *bytes;
+
+	*size = lseek(fd, 0, SEEK_END);
+	bytes = blocks_alloc((size_t)*size / BLOCK);
+	for (off_t at = 0; at < *size; at += 1 << 20)
+		CHECK(pread(fd, bytes + at, 1 << 20, at) == 1 << 20);
+	close(fd);
+	return bytes;
+}
+
+/* Blocks from first to last that differ. */
+static size_t nr_different(const uint8_t *a, const uint8_t *b, size_t first, size_t last)
+{
+	size_t nr = 0;
+
+	for (size_t i = first; i <= last; i++)
+		nr += memcmp(a + i * BLOCK, b + i * BLOCK, BLOCK) != 0;
+	return nr;
+}
+
+/*
+ * The disk must be as of the sync, or, if it synced early by itself, as of one moment later: the
+ * writer was alone, so that is the synced state and the first k of its later writes, of which the
+ * last may be there for some of its blocks (a block is atomic, a write of several isn't).
+ */
+static int after_storm(const char *image, const char *model_path, uint64_t state)
+{
+	off_t size, model_size;
+	uint8_t *found = load(image, &size), *model = load(model_path, &model_size);
+	size_t different = nr_different(found, model, 0, (size_t)size / BLOCK - 1);
+	uint8_t *data = blocks_alloc(4);
+	unsigned k = 0;
+	int fd;
+
+	CHECK(size == model_size);
+	for (unsigned i = 0; i < STORM_SYNCED; i++) {
+		size_t bytes;
+
+		(void)write_make(size, data, &bytes, &state);
+	}
+	for (; different > 0 && k < STORM_MAX; k++) {
+		size_t bytes, at = (size_t)write_make(size, data, &bytes, &state);
+		size_t first = at / BLOCK, last = (at + bytes - 1) / BLOCK;
+		size_t before = nr_different(found, model, first, last), mixed = 0;
+
+		for (size_t i = first; i <= last; i++) {
+			size_t from = i * BLOCK > at ? i * BLOCK : at;
+			size_t to = (i + 1) * BLOCK < at + bytes ? (i + 1) * BLOCK : at + bytes;
+			bool old = memcmp(found + i * BLOCK, model + i * BLOCK, BLOCK) == 0;
+
+			memcpy(model + from, data + (from - at), to - from);
+			mixed += !old && memcmp(found + i * BLOCK, model + i * BLOCK, BLOCK) != 0;
+		}
+		if (different == before && mixed == 0)
+			memcpy(model + first * BLOCK, found + first * BLOCK, (last - first + 1) * BLOCK);
+		different = different - before + nr_different(found, model, first, last);
+	}
+	printf("%u writes after the sync are there, %zu blocks are of no one moment\n", k, different);
+	if (different > 0)
+		return 1;
+	fd = open_or_die(model_path, O_WRONLY);
+	for (off_t at = 0; at < size; at += 1 << 20)
+		CHECK(pwrite(fd, model + at, 1 << 20, at) == 1 << 20);
 	return 0;
 }
 
@@ -449,6 +537,8 @@ int main(int argc, char **argv)
 		return fill(argv[2], argv[3], seed_of(argv[4]));
 	if (strcmp(command, "storm") == 0 && argc == 5)
 		return storm(argv[2], argv[3], seed_of(argv[4]));
+	if (strcmp(command, "after-storm") == 0 && argc == 5)
+		return after_storm(argv[2], argv[3], seed_of(argv[4]));
 	if (strcmp(command, "write") == 0 && argc == 5)
 		return write_and_hold(argv[2], argv[3], seed_of(argv[4]));
 	if (strcmp(command, "compare") == 0 && argc == 4)

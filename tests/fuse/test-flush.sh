@@ -14,10 +14,10 @@ mls_serve d
 loop_attach d 4096
 [ "$(cat "/sys/block/${loop#/dev/}/loop/dio")" = 1 ] || say "direct I/O stayed off on $loop"
 
+before=$(cksum "$work/d.store"*)
 coproc flusher { "$probe" flush "$loop" "$nr"; }
 # shellcheck disable=SC2154  # the coproc sets it
 pid=$flusher_PID
-before=$(cksum "$work/d.store"*)
 for ((i = 0; i < nr; i++)); do
 	read -r line <&"${flusher[0]}"
 	[ "$line" = flushed ] || die "$line"
