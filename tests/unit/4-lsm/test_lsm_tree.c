@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buf.h"
+#include "tests/lib/crash_dev.h"
 #include "tests/lib/test_rand.h"
 #include "tests/unit/4-lsm/tree_bench.h"
 
@@ -337,6 +339,137 @@ START_TEST(no_space_is_not_the_end)
 }
 END_TEST
 
+/* ---- A sync, or a crash, in the middle of a flush ---- */
+
+static struct tree_world *copied_world;
+static struct mls_block_dev *copied_dev;
+static uint64_t taken_runs[TREE_NR_RUNS], nr_taken;
+
+static void sync_now(struct tree_bench *b)
+{
+	ck_assert_int_eq(tree_sync(b), 0);
+}
+
+static void sync_and_copy(struct tree_bench *b)
+{
+	struct crash_dev *crash = crash_dev_new(dev, NULL);
+
+	sync_now(b);
+	copied_world = tree_world_new();
+	tree_world_copy(copied_world, world);
+	copied_dev = crash_dev_image(crash, 0);
+	mls_block_dev_destroy(&crash->base);
+}
+
+static void sync_and_take_space(struct tree_bench *b)
+{
+	sync_now(b);
+	nr_taken = 0;
+	while (mls_chunk_alloc_take(b->alloc, MLS_RUN_INDEX, &taken_runs[nr_taken]) == 0)
+		nr_taken++;
+}
+
+/* Versions of two epochs in the memtable, the older synced; the put that fills it makes it flush. */
+static void flush_with(struct tree_bench *b, void (*in_tx)(struct tree_bench *b),
+		       void (*in_prepare)(struct tree_bench *b))
+{
+	ck_assert_int_eq(tree_put(b, 0, 15, true), 0);
+	ck_assert_int_eq(tree_sync(b), 0);
+	ck_assert_int_eq(tree_put(b, 5, 5, true), 0);
+	ck_assert_int_eq(tree_put(b, 10, 5, false), 0);
+	ck_assert_int_eq(tree_put(b, 50, 9, true), 0);
+	b->in_tx = in_tx;
+	b->in_prepare = in_prepare;
+	ck_assert_int_eq(tree_put(b, 60, 9, true), 0);
+	ck_assert(!b->in_tx && !b->in_prepare);
+}
+
+START_TEST(sync_within_a_flush)
+{
+	struct tree_bench *b = tree_open_ok(world, dev, &tree_inline_opts);
+
+	for (unsigned i = 0; i < 10; i++) {
+		bool progress;
+
+		flush_with(b, i % 2 ? sync_now : NULL, i % 2 ? NULL : sync_now);
+		check_all(b);
+		ck_assert_int_eq(tree_put(b, 7, 60, i % 2), 0);
+		ck_assert_int_eq(tree_sync(b), 0);
+		ck_assert_int_eq(mls_lsm_compact_all(b->lsm, &progress), 0);	/* empties the memtable */
+	}
+	tree_close(b);
+	b = tree_open_ok(world, dev, &tree_inline_opts);
+	check_all(b);
+	tree_close(b);
+}
+END_TEST
+
+START_TEST(crash_after_a_sync_within_a_flush)
+{
+	struct tree_bench *b = tree_open_ok(world, dev, &tree_inline_opts);
+
+	flush_with(b, NULL, sync_and_copy);
+	tree_close(b);
+	b = tree_open_ok(copied_world, copied_dev, &tree_inline_opts);
+	check_all(b);
+	ck_assert_uint_ne(copied_world->now[60], 0);
+	tree_close(b);
+	mls_block_dev_destroy(copied_dev);
+	free(copied_world);
+}
+END_TEST
+
+START_TEST(sync_within_a_flush_that_fails)
+{
+	struct tree_bench *b = tree_open_ok(world, dev, &tree_inline_opts);
+	struct mls_lsm_stat stat;
+
+	flush_with(b, sync_and_take_space, NULL);
+	mls_lsm_stat(b->lsm, &stat);
+	ck_assert_uint_eq(stat.flushes, 0);
+	ck_assert_uint_eq(stat.frozen_records, 15 + 9 + 9);	/* what the sync superseded is gone */
+	check_all(b);
+	while (nr_taken)
+		mls_chunk_alloc_give(b->alloc, taken_runs[--nr_taken]);
+	ck_assert_int_eq(tree_put(b, 0, 100, true), 0);
+	check_all(b);
+	tree_close(b);
+	b = tree_open_ok(world, dev, &tree_inline_opts);
+	check_all(b);
+	tree_close(b);
+}
+END_TEST
+
+/* Whatever the host does to the tables: the true record or an error. */
+START_TEST(damaged_tables_give_no_wrong_record)
+{
+	struct tree_bench *b = tree_open_ok(world, dev, &tree_inline_opts);
+	struct mls_lsm_opts uncached = tree_inline_opts;
+	unsigned nr_errors = 0;
+
+	ck_assert_int_eq(tree_put(b, 0, TREE_DISK_BLOCKS, true), 0);
+	ck_assert_int_eq(tree_sync(b), 0);
+	tree_close(b);
+	uncached.cache_bytes = 0;
+	b = tree_open_ok(world, dev, &uncached);
+	for (uint64_t hba = TREE_RUN_HBA; hba < TREE_DEV_BLOCKS; hba += 3) {
+		uint8_t *block = mls_blocks_zalloc(1);
+
+		ck_assert_int_eq(mls_block_dev_write(dev, hba, 1, block), 0);
+		mls_blocks_free(block);
+	}
+	for (unsigned lba = 0; lba < TREE_DISK_BLOCKS; lba++) {
+		struct mls_index_rec rec;
+		int err = mls_lsm_get(b->lsm, lba, 1, &rec);
+
+		ck_assert(err == MLS_EAUTH || (err == 0 && rec.hba == world->now[lba]));
+		nr_errors += err != 0;
+	}
+	ck_assert_uint_gt(nr_errors, 0);
+	tree_close(b);
+}
+END_TEST
+
 START_TEST(a_ring_too_small_is_refused)
 {
 	struct mls_lsm_opts opts = tree_inline_opts;
@@ -352,6 +485,13 @@ START_TEST(a_ring_too_small_is_refused)
 }
 END_TEST
 
+static void no_log(void *arg, enum mls_log_level level, const char *message)
+{
+	(void)arg;
+	(void)level;
+	(void)message;
+}
+
 int main(void)
 {
 	Suite *suite = suite_create("lsm_tree");
@@ -359,6 +499,7 @@ int main(void)
 	SRunner *runner;
 	int nr_failed;
 
+	mls_set_logger(no_log, NULL);
 	tcase_set_timeout(tc, 120);
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, empty);
@@ -374,6 +515,10 @@ int main(void)
 	tcase_add_test(tc, compact_all_spares_what_is_synced);
 	tcase_add_test(tc, move_only_what_is_still_there);
 	tcase_add_test(tc, no_space_is_not_the_end);
+	tcase_add_test(tc, sync_within_a_flush);
+	tcase_add_test(tc, crash_after_a_sync_within_a_flush);
+	tcase_add_test(tc, sync_within_a_flush_that_fails);
+	tcase_add_test(tc, damaged_tables_give_no_wrong_record);
 	tcase_add_test(tc, a_ring_too_small_is_refused);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);

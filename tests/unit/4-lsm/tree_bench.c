@@ -96,12 +96,22 @@ struct changes {
 	size_t nr, cap;
 };
 
+static void call_once(struct tree_bench *bench, void (**hook)(struct tree_bench *))
+{
+	void (*fn)(struct tree_bench *) = *hook;
+
+	*hook = NULL;
+	if (fn)
+		fn(bench);
+}
+
 static void *on_tx_begin(void *arg)
 {
 	struct changes *c = calloc(1, sizeof *c);
 
 	MUST(c, "no memory");
 	c->bench = arg;
+	call_once(c->bench, &c->bench->in_tx);
 	return c;
 }
 
@@ -141,6 +151,7 @@ static int on_tx_prepare(void *ctx, struct mls_edit_group *group)
 	const struct changes *c = ctx;
 	int err = 0;
 
+	call_once(c->bench, &c->bench->in_prepare);
 	for (size_t i = 0; !err && i < c->nr; i++)
 		err = add_count_edit(group, c->list[i].hba, c->list[i].delta);
 	return err;
@@ -281,6 +292,7 @@ static bool acceptable(struct tree_bench *b, const struct mls_journal_info *info
 			replay->last.sync_id == w->sync_id + 1))
 		return false;
 	*accept_last = replay->has_last && (known || !w->reject_last);
+	MUST(!known || newest->commit >= w->commit, "the last sync names a journal commit before its tables");
 	if (!*accept_last)
 		newest = &replay->before;
 	return memcmp(newest->session, info->session, MLS_SESSION_BYTES) == 0 && info->commit >= newest->commit;
@@ -319,6 +331,7 @@ static int recover(struct tree_bench *b)
 	w->took_last = accept_last && !is_register(w, &replay.last);
 	if (w->took_last) {	/* bring the register to it first */
 		w->sync_id = replay.last.sync_id;
+		w->commit = replay.last.commit;
 		memcpy(w->digest, replay.last.tag, sizeof w->digest);
 		memcpy(w->synced, w->closing, sizeof w->synced);
 	}
@@ -329,12 +342,14 @@ static int write_group(struct tree_bench *b, uint8_t flags)
 {
 	struct tree_world *w = b->world;
 	struct mls_lsm_cut cut;
+	uint64_t commit;
 	int err;
 
 	memcpy(w->closing, w->now, sizeof w->now);
 	err = mls_lsm_cut(b->lsm, &cut);
 	if (err)
 		return err;
+	commit = mls_journal_last_commit(b->journal);
 	err = mls_lsm_wal_write(b->lsm, &cut, flags ? "hello" : NULL, flags ? 5 : 0, 1, flags);
 	if (!err)
 		err = mls_block_dev_flush(b->dev);
@@ -342,6 +357,7 @@ static int write_group(struct tree_bench *b, uint8_t flags)
 		mls_lsm_abandon(b->lsm, &cut);
 		return err;
 	}
+	w->commit = commit;
 	w->sync_id = cut.sync_id;
 	memcpy(w->digest, cut.digest, sizeof w->digest);
 	memcpy(w->synced, w->closing, sizeof w->synced);

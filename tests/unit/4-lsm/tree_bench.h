@@ -31,6 +31,7 @@
 struct tree_world {
 	uint64_t sync_id;			/* the register */
 	uint8_t digest[MLS_TAG_BYTES];
+	uint64_t commit;			/* journal commit that the register's sync must name, at least */
 	uint64_t next_hba;
 	uint64_t now[TREE_DISK_BLOCKS];		/* HBA of each LBA */
 	uint64_t closing[TREE_DISK_BLOCKS];	/* of the running sync; else as synced */
@@ -55,6 +56,9 @@ struct tree_bench {
 	int32_t *in_tables;			/* per HBA: records in SSTables; kept in the journal */
 	bool check_deaths;			/* single-threaded, and not in recovery */
 	uint64_t nr_announced;
+	/* Called once: when the next transaction on tables begins; when it is about to be committed. */
+	void (*in_tx)(struct tree_bench *bench);
+	void (*in_prepare)(struct tree_bench *bench);
 };
 
 extern const struct mls_lsm_opts tree_inline_opts, tree_thread_opts;
