@@ -153,8 +153,9 @@ struct mls_lsm_cut {
  */
 MLS_MUST_CHECK int mls_lsm_cut(struct mls_lsm *lsm, struct mls_lsm_cut *cut);
 
-/* Write the group to the ring; may wait until a flush makes room. flags: MLS_WAL_FLAG_... After an
- * error, abandon. */
+/* Write the group to the ring; may wait until a flush makes room. flags: MLS_WAL_FLAG_... After
+ * MLS_ENOSPC or MLS_ENOMEM nothing was written, and it may be called again; or abandon, as after any
+ * other error. */
 MLS_MUST_CHECK int mls_lsm_wal_write(struct mls_lsm *lsm, struct mls_lsm_cut *cut, const void *announce,
 				     size_t announce_bytes, uint64_t generation, uint8_t flags);
 

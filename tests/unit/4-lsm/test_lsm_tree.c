@@ -283,7 +283,16 @@ END_TEST
 START_TEST(move_only_what_is_still_there)
 {
 	struct tree_bench *b = tree_open_ok(world, dev, &tree_inline_opts);
+	struct mls_index_rec first = tree_rec(400, world->next_hba++);
+	bool first_moved;
 
+	/* From nowhere: only while nothing is there. */
+	ck_assert_int_eq(mls_lsm_move(b->lsm, &first, MLS_HBA_NONE, &first_moved), 0);
+	ck_assert(first_moved);
+	world->now[400] = first.hba;
+	first = tree_rec(400, world->next_hba++);
+	ck_assert_int_eq(mls_lsm_move(b->lsm, &first, MLS_HBA_NONE, &first_moved), 0);
+	ck_assert(!first_moved);
 	for (unsigned lba = 0; lba < 300; lba++) {
 		uint64_t old_hba, new_hba;
 		struct mls_index_rec rec;
