@@ -87,6 +87,16 @@ static void fail(const struct run *run, const char *format, ...)
 {
 	va_list args;
 
+	if (run->disk) {
+		struct mls_disk_stat stat;
+
+		mls_disk_stat(run->disk, &stat);
+		fprintf(stderr,
+			"  %" PRIu64 " runs of %" PRIu64 ": %" PRIu64 " free, %" PRIu64 " segments (%" PRIu64
+			" live blocks), %" PRIu64 " chunks\n",
+			stat.nr_runs, stat.run_blocks, stat.nr_free_runs, stat.nr_segments, stat.live_blocks,
+			stat.nr_chunks);
+	}
 	for (uint64_t i = nr_log_lines > NR_LOG_LINES ? nr_log_lines - NR_LOG_LINES : 0; i < nr_log_lines; i++)
 		fprintf(stderr, "  log: %s\n", log_lines[i % NR_LOG_LINES]);
 	fprintf(stderr, "FAILED at step %" PRIu64 " (%s): ", run->step, run->what);
