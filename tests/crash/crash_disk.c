@@ -34,7 +34,7 @@
 #include "tests/lib/test_rand.h"
 #include "tests/lib/test_store.h"
 
-#define DISKS_DEFAULT 120u
+#define DISKS_DEFAULT 40u
 #define STEPS_DEFAULT 400u
 #define CALL_BLOCKS_MAX 48u
 #define NR_LOG_LINES 24u
@@ -52,7 +52,8 @@ struct run {
 	struct mls_disk *disk;			/* NULL: closed */
 	struct disk_model model;
 	uint8_t *buf;				/* room for the whole disk */
-	bool thin;				/* BACKING can't hold all of the disk: ENOSPC is an answer */
+	bool thin;				/* BACKING can't hold all of the disk */
+	bool may_fill;				/* ENOSPC is an answer: thin, or tables far smaller than a run */
 	char what[160];				/* the running step */
 };
 
@@ -139,7 +140,7 @@ static void draw_disk(struct run *run, struct mls_format_opts *format, uint64_t 
 {
 	struct test_rand *r = &run->rand;
 	uint64_t nr_blocks = test_rand_between(r, 100, 2048);
-	uint32_t records = 64u << test_rand_below(r, 4);
+	uint32_t records = 64u << test_rand_below(r, 5);
 
 	memset(format, 0, sizeof *format);
 	format->disk_bytes = nr_blocks * MLS_BLOCK_BYTES;
@@ -156,6 +157,7 @@ static void draw_disk(struct run *run, struct mls_format_opts *format, uint64_t 
 	run->thin = test_rand_chance(r, 1, 6);
 	if (run->thin)
 		*backing_blocks -= test_rand_below(r, nr_blocks / 2);
+	run->may_fill = run->thin || records * 32 < format->run_blocks * MLS_BLOCK_BYTES / 2;
 	run->opts = (struct mls_open_opts){ .inline_work = true,
 					    .strict_sync = test_rand_chance(r, 1, 3),
 					    .cache_bytes = test_rand_chance(r, 1, 2) ? 64 * 1024 : 0,
@@ -356,7 +358,7 @@ static void settle_call(struct run *run, int err, uint64_t sync_id_before)
 		after_cut(run, !run->opts.strict_sync);
 		return;
 	}
-	if (err == MLS_ENOSPC && (run->thin || run->opts.strict_sync)) {
+	if (err == MLS_ENOSPC && (run->may_fill || run->opts.strict_sync)) {
 		total.enospc++;
 		read_all(run, run->disk);
 		if (!model_settle(m, run->buf, &bad))
