@@ -27,7 +27,9 @@
 
 static struct mls_sync_head head_of_start(const struct mls_wal_start *start)
 {
-	struct mls_sync_head head = { .sync_id = start->sync_id, .commit = start->commit };
+	struct mls_sync_head head = { .sync_id = start->sync_id,
+				      .commit = start->commit,
+				      .generation = start->generation };
 
 	memcpy(head.tag, start->pos.tag, sizeof head.tag);
 	memcpy(head.session, start->session, sizeof head.session);
@@ -88,6 +90,7 @@ static int take_group(struct mls_lsm *lsm, const uint8_t *bytes, size_t nr_bytes
 	lsm->behind.pos = *pos;
 	lsm->behind.sync_id = group.head.sync_id;
 	lsm->behind.commit = group.head.commit;
+	lsm->behind.generation = group.head.generation;
 	memcpy(lsm->behind.session, group.head.session, sizeof lsm->behind.session);
 	return 0;
 }

@@ -110,6 +110,7 @@ void mls_wal_start_encode(struct mls_wal_start_disk *edit, const struct mls_wal_
 	mls_put_le64(edit->sync_id, start->sync_id);
 	memcpy(edit->session, start->session, sizeof edit->session);
 	mls_put_le64(edit->commit, start->commit);
+	mls_put_le64(edit->generation, start->generation);
 }
 
 /* ---- Edits applied ---- */
@@ -177,6 +178,7 @@ static int apply_wal_start(struct mls_lsm_state *state, const struct mls_wal_sta
 	start->sync_id = mls_get_le64(edit->sync_id);
 	memcpy(start->session, edit->session, sizeof start->session);
 	start->commit = mls_get_le64(edit->commit);
+	start->generation = mls_get_le64(edit->generation);
 	state->has_wal_start = true;
 	return 0;
 }

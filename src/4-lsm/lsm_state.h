@@ -34,6 +34,7 @@ struct mls_wal_start {
 	uint64_t sync_id;
 	uint8_t session[MLS_SESSION_BYTES];
 	uint64_t commit;
+	uint64_t generation;
 };
 
 struct mls_lsm_state {

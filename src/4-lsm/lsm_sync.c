@@ -171,6 +171,7 @@ int mls_lsm_wal_write(struct mls_lsm *lsm, struct mls_lsm_cut *cut, const void *
 	lsm->cut_end.pos = *mls_chain_writer_pos(lsm->wal);
 	lsm->cut_end.sync_id = cut->sync_id;
 	lsm->cut_end.commit = group.head.commit;
+	lsm->cut_end.generation = group.head.generation;
 	memcpy(lsm->cut_end.session, lsm->session, sizeof lsm->cut_end.session);
 	memcpy(cut->digest, lsm->cut_end.pos.tag, sizeof cut->digest);
 	return 0;

@@ -73,7 +73,7 @@ struct mls_sync_head {
 	uint8_t tag[MLS_TAG_BYTES];		/* the group's digest: what the trusted store keeps */
 	uint8_t session[MLS_SESSION_BYTES];
 	uint64_t commit;			/* journal commit that must be there at least */
-	uint64_t generation;			/* superblock generation; 0 for the WAL start */
+	uint64_t generation;			/* superblock generation in force then */
 	bool settled;				/* its data was durable before the group was written */
 };
 

@@ -149,8 +149,9 @@ struct mls_wal_start_disk {
 	uint8_t sync_id[8];		/* the sync whose group ends at seq */
 	uint8_t session[16];		/* and its session and journal commit */
 	uint8_t commit[8];
+	uint8_t generation[8];		/* superblock generation in force then */
 };
-_Static_assert(sizeof(struct mls_wal_start_disk) == 64, "WAL start edit is 64 bytes");
+_Static_assert(sizeof(struct mls_wal_start_disk) == 72, "WAL start edit is 72 bytes");
 
 /* ---- Edits of the segments (5-disk/segment_table.c) ---- */
 #define MLS_SEG_EDIT_ADD 1u		/* nr live records in SSTables, signed */

@@ -343,6 +343,32 @@ START_TEST(a_wrong_key_is_told_before_anything_is_written)
 }
 END_TEST
 
+/* Also when the WAL holds no group any more, because a flush has moved its start behind the last. */
+START_TEST(an_old_superblock_is_refused_with_an_empty_wal)
+{
+	static const struct mls_secret other = { "another key file of 32 bytes ....", 32, false };
+	struct tamper_image old;
+	struct disk_fixture f;
+	struct mls_disk *disk;
+
+	fixture_init(&f, 4 * MIB, 0);
+	f.opts.memtable_records = 64;
+	tamper_image_take(&old, f.dev);
+	ck_assert_int_eq(mls_key_add(f.dev, &f.secret, &other, MLS_KEY_SLOT_ANY, "other"), 0);
+	disk = fixture_open(&f);
+	for (uint64_t lba = 0; lba < 63; lba++)
+		ck_assert_int_eq(block_write(disk, lba, 1), 0);
+	ck_assert_int_eq(mls_disk_sync(disk), 0);
+	/* Fills the memtable: the flush takes the WAL's start behind the sync. */
+	ck_assert_int_eq(block_write(disk, 64, 1), 0);
+	mls_disk_close(disk);
+	tamper_image_put_back_range(&old, f.dev, 0, 32);
+	ck_assert_int_eq(fixture_try_open(&f, &disk), MLS_ESTALE);
+	tamper_image_release(&old);
+	fixture_release(&f);
+}
+END_TEST
+
 /* ---- Space ---- */
 
 static void overwrite(struct disk_fixture *f, uint64_t nr_live, uint64_t nr_writes, bool syncs)
@@ -467,6 +493,7 @@ int main(void)
 	tcase_add_test(tc, two_clones_do_not_both_go_on);
 	tcase_add_test(tc, a_lost_or_foreign_store_is_told);
 	tcase_add_test(tc, a_wrong_key_is_told_before_anything_is_written);
+	tcase_add_test(tc, an_old_superblock_is_refused_with_an_empty_wal);
 	tcase_add_loop_test(tc, a_full_disk_is_overwritten_for_ever, 0, 4);
 	tcase_add_loop_test(tc, a_thin_disk_that_runs_full_says_enospc_and_loses_nothing, 0, 2);
 	tcase_add_test(tc, format_takes_constant_time_and_space);
