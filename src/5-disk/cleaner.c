@@ -323,12 +323,23 @@ static int compact(struct mls_cleaner *cleaner, bool *progress)
 	return 0;
 }
 
+/* Somebody else's sync or transaction may be about to free runs. */
+static bool others_gain(struct mls_cleaner *cleaner, uint64_t synced_before)
+{
+	struct mls_segment_stat stat;
+
+	mls_segment_table_stat(cleaner->disk->table, &stat);
+	return stat.nr_ends_due > 0 || stat.nr_cleaned_waiting > 0 ||
+	       atomic_load(&cleaner->disk->synced_id) != synced_before;
+}
+
 /* One round: 0 when something was gained, MLS_ENOSPC when there's nothing to gain. */
 static int clean_round(struct mls_cleaner *cleaner)
 {
 	struct mls_disk *disk = cleaner->disk;
 	uint32_t nr_slots = mls_segment_slots(disk->sb.geo.run_blocks);
 	struct mls_seg_info infos[VICTIMS_MAX];
+	uint64_t synced_before = atomic_load(&disk->synced_id);
 	uint64_t free_before = mls_chunk_alloc_nr_free(disk->alloc), gain;
 	size_t nr = pick_victims(cleaner, infos, &gain);
 	bool poor = gain < nr_slots, progress = false;
@@ -359,7 +370,7 @@ static int clean_round(struct mls_cleaner *cleaner)
 	/* Small gains add up in the cleaner's open segment; but not for ever. */
 	if (gain >= nr_slots || progress || mls_chunk_alloc_nr_free(disk->alloc) > free_before)
 		cleaner->nr_poor = 0;
-	else if (gain == 0 || ++cleaner->nr_poor >= POOR_ROUNDS_MAX)
+	else if (++cleaner->nr_poor >= (gain == 0 && !others_gain(cleaner, synced_before) ? 2 : POOR_ROUNDS_MAX))
 		return MLS_ENOSPC;
 	return 0;
 }

@@ -123,8 +123,9 @@ static int refuse(const struct mls_disk *disk, enum mls_verdict verdict, const s
 	}
 }
 
-/* *accept_last: is the last group part of the accepted state? */
-static int judge(struct mls_disk *disk, const struct witness *witness, const struct mls_replay *replay,
+/* *accept_last: is the last group part of the accepted state? say: tell people of a refusal; once is
+ * enough, as the second journal area leads, as a rule, to the same WAL. */
+static int judge(struct mls_disk *disk, const struct witness *witness, const struct mls_replay *replay, bool say,
 		 bool *accept_last)
 {
 	const struct mls_trust *trust = witness->has ? &witness->trust : NULL;
@@ -134,15 +135,17 @@ static int judge(struct mls_disk *disk, const struct witness *witness, const str
 		*accept_last = replay->has_last;
 	else if (verdict == MLS_VERDICT_IF_WHOLE)
 		*accept_last = last_group_holds(disk, replay);
-	else
+	else if (say)
 		return refuse(disk, verdict, trust, mls_replay_newest(replay));
+	else
+		return verdict == MLS_VERDICT_BROKEN ? MLS_EAUTH : MLS_ESTALE;
 	return 0;
 }
 
 /* ---- One journal area and the WAL that follows it ---- */
 
 /* MLS_ENOENT: the area isn't the accepted sync's; try the other. */
-static int try_area(struct mls_disk *disk, unsigned area, const struct witness *witness,
+static int try_area(struct mls_disk *disk, unsigned area, const struct witness *witness, bool say,
 		    struct mls_sync_head *accepted)
 {
 	struct mls_journal_info info;
@@ -155,7 +158,7 @@ static int try_area(struct mls_disk *disk, unsigned area, const struct witness *
 	if (!err)
 		err = mls_lsm_replay_begin(disk->lsm, &replay);
 	if (!err)
-		err = judge(disk, witness, &replay, &accept_last);
+		err = judge(disk, witness, &replay, say, &accept_last);
 	if (err)
 		return err;
 	*accepted = accept_last ? replay.last : replay.before;
@@ -173,7 +176,7 @@ static int recover(struct mls_disk *disk, const struct witness *witness, struct 
 	if (err)
 		return err;
 	for (unsigned i = 0; i < nr; i++) {
-		err = try_area(disk, areas[i], witness, accepted);
+		err = try_area(disk, areas[i], witness, i == 0, accepted);
 		if (err == 0 || err == MLS_ENOMEM || err == MLS_EIO)
 			return err;
 		if (first == MLS_ENOENT)

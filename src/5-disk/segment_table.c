@@ -949,7 +949,7 @@ void mls_segment_table_stat(struct mls_segment_table *table, struct mls_segment_
 	told = table->ended_announced > table->ended.base ? table->ended_announced : table->ended.base;
 
 	*stat = (struct mls_segment_stat){ table->nr_segments, table->live_blocks, table->cleaned.nr,
-					   lives_end(&table->ended) - told };
+					   table->end_due.nr, lives_end(&table->ended) - told };
 	pthread_mutex_unlock(&table->lock);
 }
 

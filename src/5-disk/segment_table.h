@@ -96,6 +96,7 @@ size_t mls_segment_table_committed(struct mls_segment_table *table, uint64_t epo
 
 struct mls_segment_stat {
 	uint64_t nr_segments, live_blocks, nr_cleaned_waiting;
+	uint64_t nr_ends_due;		/* lives that end once no transaction is prepared */
 	uint64_t nr_ends_untold;	/* lives that ended, which neither WAL nor journal knows of */
 };
 void mls_segment_table_stat(struct mls_segment_table *table, struct mls_segment_stat *stat);

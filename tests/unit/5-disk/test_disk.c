@@ -354,7 +354,7 @@ START_TEST(an_old_superblock_is_refused_with_an_empty_wal)
 	fixture_init(&f, 4 * MIB, 0);
 	f.opts.memtable_records = 64;
 	tamper_image_take(&old, f.dev);
-	ck_assert_int_eq(mls_key_add(f.dev, &f.secret, &other, MLS_KEY_SLOT_ANY, "other"), 0);
+	ck_assert_int_eq(mls_key_add(f.dev, &f.secret, &other, MLS_KEY_SLOT_ANY, "other", NULL), 0);
 	disk = fixture_open(&f);
 	for (uint64_t lba = 0; lba < 63; lba++)
 		ck_assert_int_eq(block_write(disk, lba, 1), 0);
