@@ -44,6 +44,7 @@ struct mls_disk {
 	struct mls_cleaner *cleaner;
 
 	struct mls_open_opts opts;
+	const struct mls_edit_group *amend;	/* borrowed during the open; NULL: nothing to correct */
 	uint64_t disk_bytes, nr_blocks;
 	struct mls_trust trust;			/* what the store holds (or would hold); the sync round's */
 
@@ -74,6 +75,14 @@ static inline void mls_count(atomic_uint_fast64_t *counter, uint64_t n)
 /* disk_stack.c: the layers from the superblock up, without state; free what there is of them. */
 MLS_MUST_CHECK int mls_disk_stack_new(struct mls_disk *disk);
 void mls_disk_stack_free(struct mls_disk *disk);
+
+/*
+ * disk_open.c: mls_disk_open, for a repair: the state that was loaded is corrected by amend's edits before
+ * anything is made of it; the snapshot that begins the session makes that durable.
+ */
+MLS_MUST_CHECK int mls_disk_open_amended(struct mls_disk **disk, struct mls_block_dev *dev,
+					 struct mls_trusted_store *store, const struct mls_secret *secret,
+					 const struct mls_open_opts *opts, const struct mls_edit_group *amend);
 
 /* disk_io.c: one block of any record, from memory or the device. MLS_ENOENT: the location is of a
  * segment that has been freed since; look the LBA up again. out is block-aligned. */

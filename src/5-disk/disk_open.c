@@ -164,7 +164,10 @@ static int try_area(struct mls_disk *disk, unsigned area, const struct witness *
 	*accepted = accept_last ? replay.last : replay.before;
 	if (!mls_verdict_area_is_of(&info, accepted))
 		return MLS_ENOENT;
-	err = mls_lsm_replay_end(disk->lsm, accept_last);
+	if (disk->amend)
+		err = mls_journal_apply_loaded(disk->journal, disk->amend);
+	if (!err)
+		err = mls_lsm_replay_end(disk->lsm, accept_last);
 	return err ? err : mls_segment_table_loaded(disk->table);
 }
 
@@ -241,8 +244,9 @@ static int open_disk(struct mls_disk *disk, const struct mls_secret *secret)
 	return start_session(disk, &witness, &accepted);
 }
 
-int mls_disk_open(struct mls_disk **out, struct mls_block_dev *dev, struct mls_trusted_store *store,
-		  const struct mls_secret *secret, const struct mls_open_opts *opts)
+int mls_disk_open_amended(struct mls_disk **out, struct mls_block_dev *dev, struct mls_trusted_store *store,
+			  const struct mls_secret *secret, const struct mls_open_opts *opts,
+			  const struct mls_edit_group *amend)
 {
 	struct mls_disk *disk = calloc(1, sizeof *disk);
 	int err;
@@ -253,12 +257,14 @@ int mls_disk_open(struct mls_disk **out, struct mls_block_dev *dev, struct mls_t
 	disk->dev = &disk->meter.base;
 	disk->store = store;
 	disk->opts = *opts;
+	disk->amend = amend;
 	pthread_mutex_init(&disk->sync_lock, NULL);
 	pthread_cond_init(&disk->sync_done, NULL);
 	for (unsigned i = 0; i < MLS_NR_RMW_STRIPES; i++)
 		pthread_mutex_init(&disk->rmw[i], NULL);
 
 	err = open_disk(disk, secret);
+	disk->amend = NULL;
 	if (err) {
 		mls_disk_stack_free(disk);
 		free(disk);
@@ -266,6 +272,12 @@ int mls_disk_open(struct mls_disk **out, struct mls_block_dev *dev, struct mls_t
 	}
 	*out = disk;
 	return 0;
+}
+
+int mls_disk_open(struct mls_disk **disk, struct mls_block_dev *dev, struct mls_trusted_store *store,
+		  const struct mls_secret *secret, const struct mls_open_opts *opts)
+{
+	return mls_disk_open_amended(disk, dev, store, secret, opts, NULL);
 }
 
 int mls_disk_close(struct mls_disk *disk)
