@@ -228,3 +228,14 @@ int mls_inspect_check_runs(struct mls_inspect *x, mls_progress_fn *progress, voi
 		mls_inspect_report(x, &finding, "%" PRIu64 " segments, the first one named", nr_without);
 	return err;
 }
+
+int mls_inspect_check(struct mls_inspect *x, mls_progress_fn *progress, void *arg)
+{
+	int err = mls_inspect_check_logs(x, progress, arg);
+
+	if (!err)
+		err = mls_inspect_check_records(x, progress, arg);
+	if (!err)
+		err = mls_inspect_check_runs(x, progress, arg);
+	return err;
+}

@@ -112,7 +112,7 @@ struct mls_inspect {
 	void *report_arg;
 	bool counted;				/* live_sst, live_wal and nr_live of the runs are known */
 	bool index_damaged;			/* a walk over the records met damage: counts are too low */
-	bool (*stop)(void *arg);		/* asked now and then; true: MLS_EABORTED. NULL: never */
+	bool (*stop)(void *arg);		/* asked now and then, by any thread; true: MLS_EABORTED. NULL: never */
 	void *stop_arg;
 };
 
@@ -205,5 +205,19 @@ typedef void mls_progress_fn(void *arg, unsigned pass, uint64_t done, uint64_t a
 MLS_MUST_CHECK int mls_inspect_check_logs(struct mls_inspect *x, mls_progress_fn *progress, void *arg);	/* 2, 3 */
 MLS_MUST_CHECK int mls_inspect_check_records(struct mls_inspect *x, mls_progress_fn *progress, void *arg);	/* 4 */
 MLS_MUST_CHECK int mls_inspect_check_runs(struct mls_inspect *x, mls_progress_fn *progress, void *arg);	/* 5 */
+
+/*
+ * Pass 6: every block that an LBA reads authenticates. Reads in order of HBA, with several threads, in
+ * windows of 4 Mi blocks of BACKING, for each of which the index is read once.
+ *
+ * sink     gets each block that authenticates (block NULL: it doesn't, or can't be read); from any
+ *          thread; not 0 stops and is returned. NULL: nobody cares.
+ */
+typedef int mls_block_sink_fn(void *arg, uint64_t lba, const void *block);
+MLS_MUST_CHECK int mls_inspect_check_data(struct mls_inspect *x, mls_block_sink_fn *sink, void *sink_arg,
+					  mls_progress_fn *progress, void *arg);
+
+/* Passes 2 to 5 in order. */
+MLS_MUST_CHECK int mls_inspect_check(struct mls_inspect *x, mls_progress_fn *progress, void *arg);
 
 #endif
