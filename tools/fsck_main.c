@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+/*
+ * fsck_main.c - mlsdisk-fsck: check a secure disk, and repair what can be.
+ *
+ * Passes, each on top of what the ones before established:
+ *   0 superblocks, key slots, trusted store     4 each live LBA points into a segment
+ *   1 journal and WAL                           5 live counts and summaries of the segments
+ *   2 logs and runs                             6 (--data) each live block authenticates
+ *   3 SSTables
+ * All of them look before anything is repaired; after a repair passes 0 to 5 look again, silently, and
+ * what they still find is what is left.
+ *
+ * With -n the device is opened read-only, and the trusted store is only read.
+ */
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "check/repair.h"
+#include "cli/cli.h"
+#include "cli/cli_secret.h"
+#include "fsck_args.h"
+#include "fsck_problem.h"
+#include "fsck_progress.h"
+
+struct fsck {
+	struct fsck_args args;
+	struct mls_secret secret;
+	struct mls_block_dev *dev;
+	struct mls_trusted_store *store;
+	bool store_foreign;
+	struct fsck_progress progress;
+	struct fsck_problems problems;		/* of the first look */
+	struct fsck_problems again;		/* of the look after a repair */
+	struct mls_inspect *x;			/* of the last look */
+	unsigned nr_headings;			/* passes announced so far */
+	bool repaired, data_done;
+};
+
+static volatile sig_atomic_t cancelled;
+
+static void on_signal(int number)
+{
+	(void)number;
+	cancelled = 1;
+}
+
+static bool is_cancelled(void *arg)
+{
+	(void)arg;
+	return cancelled;
+}
+
+/* ---- Telling ---- */
+
+static void begin_passes(struct fsck *f, unsigned upto)
+{
+	static const char *const what[] = {
+		"superblocks, key slots, trusted store", "journal and WAL", "logs and runs", "SSTables",
+		"what LBAs point to", "segments", "data",
+	};
+
+	for (; f->nr_headings <= upto; f->nr_headings++)
+		fsck_pass_begin(&f->problems, f->nr_headings, what[f->nr_headings]);
+}
+
+static void report(void *arg, const struct mls_finding *finding)
+{
+	struct fsck *f = arg;
+
+	fsck_progress_wipe(&f->progress);
+	begin_passes(f, mls_finding_pass(finding->code));
+	fsck_problem_report(f->repaired ? &f->again : &f->problems, finding);
+}
+
+static void tell_progress(void *arg, unsigned pass, uint64_t done, uint64_t all)
+{
+	struct fsck *f = arg;
+
+	fsck_progress_tell(&f->progress, pass, done, all);
+}
+
+/* The library's messages say what the findings say; only while repairing they are news. */
+static void log_to_stderr(void *arg, enum mls_log_level level, const char *message)
+{
+	const struct fsck *f = arg;
+
+	if (f->repaired && level <= MLS_LOG_WARNING)
+		mls_cli_error("%s", message);
+}
+
+/* 8 or 32, with a message. */
+static int failed(struct fsck *f, const char *what, int err)
+{
+	fsck_progress_wipe(&f->progress);
+	if (err == MLS_EABORTED)
+		return FSCK_CANCELLED;
+	if (err == MLS_EBUSY)
+		mls_cli_error("%s: in use by another process; it can be checked once that has ended", what);
+	else if (err == MLS_EKEY)
+		mls_cli_error("%s: wrong key: no key slot opens with this one", what);
+	else if (err == MLS_EFORMAT)
+		mls_cli_error("%s: not an MlsDisk, or of a version that this program doesn't know", what);
+	else
+		mls_cli_error("%s: %s", what, mls_strerror(err));
+	return FSCK_FAILED;
+}
+
+/* ---- Looking ---- */
+
+static void store_is_foreign(struct fsck *f)
+{
+	struct mls_finding finding = mls_finding_init(MLS_FOUND_STORE_FOREIGN);
+
+	snprintf(finding.detail, sizeof finding.detail, "checked without it");
+	report(f, &finding);
+}
+
+/* Passes 0 to 5. */
+static int look(struct fsck *f)
+{
+	int err;
+
+	mls_inspect_close(f->x);
+	f->x = NULL;
+	begin_passes(f, 0);
+	if (f->store_foreign)
+		store_is_foreign(f);
+	err = mls_inspect_open(&f->x, f->dev, f->store, &f->secret, report, f);
+	if (err)
+		return err;
+	begin_passes(f, 1);
+	f->x->stop = is_cancelled;
+	if (f->x->area < 0)
+		return 0;
+	begin_passes(f, 2);
+	begin_passes(f, 3);
+	err = mls_inspect_check_logs(f->x, tell_progress, f);
+	if (!err) {
+		begin_passes(f, 4);
+		err = mls_inspect_check_records(f->x, tell_progress, f);
+	}
+	if (!err) {
+		begin_passes(f, 5);
+		err = mls_inspect_check_runs(f->x, tell_progress, f);
+	}
+	return err;
+}
+
+static int look_at_data(struct fsck *f)
+{
+	if (f->x->area < 0)
+		return 0;
+	begin_passes(f, 6);
+	f->data_done = true;
+	return mls_inspect_check_data(f->x, NULL, NULL, tell_progress, f);
+}
+
+/* ---- Repairing ---- */
+
+static bool found_any(const struct fsck *f, enum mls_finding_code first, enum mls_finding_code last)
+{
+	for (int code = (int)first; code <= (int)last; code++)
+		if (f->problems.nr_by_code[code])
+			return true;
+	return false;
+}
+
+static bool found(const struct fsck *f, enum mls_finding_code code)
+{
+	return f->problems.nr_by_code[code] > 0;
+}
+
+static int repair_step(struct fsck *f, const char *what, int err)
+{
+	if (!f->args.json)
+		printf("%s: %s\n", what, err ? mls_strerror(err) : "done");
+	return err;
+}
+
+/* Everything that can be; then look again. */
+static int repair(struct fsck *f)
+{
+	bool superblock = f->x->authentic && found_any(f, MLS_FOUND_SB_COPY_UNREADABLE, MLS_FOUND_SB_COPY_OLD);
+	bool state = f->x->verdict != MLS_INSPECT_REFUSED && !f->x->index_damaged && !f->store_foreign &&
+		     (found(f, MLS_FOUND_RECOVERY_PENDING) || found(f, MLS_FOUND_LOG_LEAKED) ||
+		      found(f, MLS_FOUND_SEG_COUNT));
+	int err = 0;
+
+	if (!superblock && !state)
+		return 0;
+	f->repaired = true;
+	f->again.muted = true;
+	if (superblock)
+		err = repair_step(f, "Writing the superblocks anew", mls_repair_superblock(f->x));
+	if (!err && state)
+		err = repair_step(f, "Recovering, counting anew", mls_repair_state(f->x, f->store, &f->secret));
+	return err ? err : look(f);
+}
+
+/* ---- The end ---- */
+
+/* Faults that are still there. Those of the data pass can't be repaired, nor are they looked for again. */
+static uint64_t nr_left(const struct fsck *f)
+{
+	uint64_t nr = f->repaired ? f->again.nr_faults : f->problems.nr_faults;
+
+	for (int code = 0; code < MLS_NR_FINDINGS && f->repaired; code++)
+		if (mls_finding_pass((enum mls_finding_code)code) == 6)
+			nr += f->problems.nr_by_code[code];
+	return nr;
+}
+
+static const char *verdict_name(const struct mls_inspect *x)
+{
+	static const char *const names[] = {
+		[MLS_INSPECT_UNKNOWN] = "unknown", [MLS_INSPECT_CLEAN] = "clean",
+		[MLS_INSPECT_NEEDS_RECOVERY] = "needs-recovery", [MLS_INSPECT_REFUSED] = "refused",
+	};
+
+	return names[x->verdict];
+}
+
+static uint64_t nr_live(const struct mls_inspect *x)
+{
+	uint64_t nr = 0;
+
+	for (uint64_t run = 0; x->runs && run < x->nr_runs; run++)
+		nr += x->runs[run].nr_live;
+	return nr;
+}
+
+static void summary_json(const struct fsck *f, int status)
+{
+	const struct mls_inspect *x = f->x;
+	char uuid[MLS_UUID_TEXT_BYTES];
+
+	mls_uuid_format(uuid, x->sb.uuid);
+	printf("{\"type\":\"summary\",\"backing\":\"");
+	fsck_json_text(f->args.backing);
+	printf("\",\"uuid\":\"%s\",\"verdict\":\"%s\",\"sync\":%" PRIu64 ",\"runs\":%" PRIu64 ",\"free_runs\":%" PRIu64
+	       ",\"segments\":%" PRIu64 ",\"chunks\":%" PRIu64 ",\"live_blocks\":%" PRIu64 ",\"data_checked\":%s",
+	       uuid, verdict_name(x), x->accepted.sync_id, x->nr_runs, x->nr_free_runs, x->nr_segments, x->nr_chunks,
+	       nr_live(x), f->data_done ? "true" : "false");
+	printf(",\"notes\":%" PRIu64 ",\"faults\":%" PRIu64 ",\"violations\":%" PRIu64 ",\"left\":%" PRIu64
+	       ",\"status\":%d}\n", f->problems.nr_notes, f->problems.nr_faults, f->problems.nr_violations, nr_left(f),
+	       status);
+}
+
+static void summary_text(const struct fsck *f, int status)
+{
+	const struct mls_inspect *x = f->x;
+
+	printf("%s: ", f->args.backing);
+	if (status & FSCK_LEFT)
+		printf("%" PRIu64 " faults left%s", nr_left(f), f->problems.nr_violations ? ", INTEGRITY VIOLATED" : "");
+	else if (status & FSCK_CORRECTED)
+		printf("corrected");
+	else if (x->verdict == MLS_INSPECT_NEEDS_RECOVERY)
+		printf("sound, needs recovery (%s)", x->recovery);
+	else
+		printf("clean");
+	if (x->runs)
+		printf("; sync %" PRIu64 ", %" PRIu64 " blocks live, %" PRIu64 " of %" PRIu64 " runs free",
+		       x->accepted.sync_id, nr_live(x), x->nr_free_runs, x->nr_runs);
+	printf("\n");
+}
+
+static int end(struct fsck *f)
+{
+	int status = (f->repaired ? FSCK_CORRECTED : 0) | (nr_left(f) ? FSCK_LEFT : 0);
+
+	fsck_progress_wipe(&f->progress);
+	if (f->args.json)
+		summary_json(f, status);
+	else
+		summary_text(f, status);
+	return mls_cli_end_stdout() ? status | FSCK_FAILED : status;
+}
+
+/* ---- From the beginning ---- */
+
+static int open_all(struct fsck *f)
+{
+	unsigned flags = f->args.mode == FSCK_LOOK ? MLS_DEV_READ_ONLY : 0;
+	struct mls_probe probe;
+	int err = mls_block_dev_open(&f->dev, f->args.backing, flags, 0);
+
+	if (!err)
+		err = mls_probe(f->dev, &probe);
+	if (!err && !probe.is_mlsdisk)
+		err = MLS_EFORMAT;
+	if (err)
+		return failed(f, f->args.backing, err);
+	err = mls_trusted_store_open(&f->store, f->args.store_uri, probe.uuid);
+	if (err == MLS_EINVAL) {
+		mls_cli_error("--trusted-store: expected file:PATH or none");
+		return FSCK_USAGE;
+	}
+	f->store_foreign = err == MLS_ESTALE;
+	return err && !f->store_foreign ? failed(f, "trusted store", err) : FSCK_CLEAN;
+}
+
+static int check(struct fsck *f)
+{
+	int status = open_all(f), err;
+
+	if (status)
+		return status;
+	err = look(f);
+	if (!err && f->args.data)
+		err = look_at_data(f);
+	if (err)
+		return failed(f, f->args.backing, err);
+	if (f->args.mode != FSCK_LOOK) {
+		err = repair(f);
+		if (err)
+			return failed(f, "repair", err) | FSCK_LEFT;
+	}
+	return end(f);
+}
+
+int main(int argc, char **argv)
+{
+	struct sigaction action = { .sa_handler = on_signal };
+	struct fsck f = { 0 };
+	char prompt[256];
+	bool go_on;
+	int status;
+
+	mls_cli_start("mlsdisk-fsck");
+	status = fsck_args_parse(&f.args, argc, argv, &go_on);
+	if (!go_on)
+		return status;
+	snprintf(prompt, sizeof prompt, "Passphrase for %s", f.args.backing);
+	if (mls_cli_read_secret(&f.secret, f.args.key_file, prompt, false))
+		return FSCK_FAILED;
+	mls_set_logger(log_to_stderr, &f);
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
+	f.problems.json = f.again.json = f.args.json;
+	fsck_progress_init(&f.progress, f.args.progress_fd, f.args.backing);
+	status = check(&f);
+	mls_inspect_close(f.x);
+	mls_trusted_store_destroy(f.store);
+	mls_block_dev_destroy(f.dev);
+	mls_cli_secret_release(&f.secret);
+	return status;
+}
