@@ -100,9 +100,10 @@ static void call_once(struct tree_bench *bench, void (**hook)(struct tree_bench 
 {
 	void (*fn)(struct tree_bench *) = *hook;
 
+	if (!fn)
+		return;		/* with workers: nobody sets hooks, nobody writes them */
 	*hook = NULL;
-	if (fn)
-		fn(bench);
+	fn(bench);
 }
 
 static void *on_tx_begin(void *arg)
