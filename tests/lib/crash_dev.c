@@ -288,6 +288,13 @@ void crash_dev_cut(struct crash_dev *c, uint64_t seed)
 	pthread_mutex_unlock(&c->lock);
 }
 
+void crash_dev_drop(struct crash_dev *c)
+{
+	pthread_mutex_lock(&c->lock);
+	forget_pending(c);
+	pthread_mutex_unlock(&c->lock);
+}
+
 struct mls_block_dev *crash_dev_image(struct crash_dev *c, uint64_t seed)
 {
 	static const uint8_t zero[MLS_BLOCK_BYTES];

@@ -46,6 +46,10 @@ struct crash_dev *crash_dev_new(struct mls_block_dev *medium, struct test_power 
  * nothing is pending any more. Doesn't touch the struct test_power. */
 void crash_dev_cut(struct crash_dev *c, uint64_t seed);
 
+/* Everything pending is undone: back to what is durable. With a power that is off and swallows, flushes
+ * don't make anything durable: a cheap way to try something on a disk. */
+void crash_dev_drop(struct crash_dev *c);
+
 /* The same image as a memory device of its own; the crash device goes on as if nothing happened.
  * NULL: no memory. */
 struct mls_block_dev *crash_dev_image(struct crash_dev *c, uint64_t seed);
