@@ -246,21 +246,25 @@ static size_t pick_victims(struct mls_cleaner *cleaner, struct mls_seg_info *inf
 	return nr;
 }
 
-/* Clean them; *gain: blocks that do become free. */
-static int clean_batch(struct mls_cleaner *cleaner, const struct mls_seg_info *infos, size_t nr, uint64_t *gain)
+/* Clean them; *gain: blocks that do become free; *starved: there was no room for some moves. */
+static int clean_batch(struct mls_cleaner *cleaner, const struct mls_seg_info *infos, size_t nr, uint64_t *gain,
+		       bool *starved)
 {
 	uint32_t nr_slots = mls_segment_slots(cleaner->disk->sb.geo.run_blocks);
 	int err = 0;
 
 	*gain = 0;
+	*starved = false;
 	for (size_t i = 0; i < nr && !err; i++) {
 		struct victim victim = { .info = infos[i] };
 
 		err = clean_segment(cleaner, &victim);
 		if (!err)
 			*gain += nr_slots - victim.nr_current;
-		else if (err == MLS_ENOSPC)
-			err = 0;	/* no room for moves; the next one may need none */
+		if (err == MLS_ENOSPC) {
+			*starved = true;	/* the next one may need no room */
+			err = 0;
+		}
 	}
 	return err;
 }
@@ -342,7 +346,7 @@ static int clean_round(struct mls_cleaner *cleaner)
 	uint64_t synced_before = atomic_load(&disk->synced_id);
 	uint64_t free_before = mls_chunk_alloc_nr_free(disk->alloc), gain;
 	size_t nr = pick_victims(cleaner, infos, &gain);
-	bool poor = gain < nr_slots, progress = false;
+	bool poor = gain < nr_slots, progress = false, starved = false;
 	int err = 0;
 
 	if (compaction_worth_it(cleaner, poor) && gain < nr * nr_slots / 4 + nr_slots) {
@@ -357,9 +361,15 @@ static int clean_round(struct mls_cleaner *cleaner)
 		nr = pick_victims(cleaner, infos, &gain);
 	}
 	if (!err && gain >= nr_slots)
-		err = clean_batch(cleaner, infos, nr, &gain);
+		err = clean_batch(cleaner, infos, nr, &gain, &starved);
 	else
 		gain = 0;
+	/* The index has eaten the room for moves: many small tables, each in a run of its own. */
+	if (!err && gain == 0 && nr > 0 && starved) {
+		err = compact(cleaner, &progress);
+		if (!err)
+			err = clean_batch(cleaner, infos, nr, &gain, &starved);
+	}
 	if (!err && must_sync(cleaner))
 		err = early_sync(disk);
 	if (err)
@@ -471,7 +481,9 @@ static void set_reserves(struct mls_cleaner *cleaner)
 	clean = mls_min_u64(clean, nr_runs / 16 + 1);
 	cleaner->user_reserve = index + clean;
 	cleaner->low_runs = cleaner->user_reserve + mls_max_u64(4, nr_runs / 32);
-	mls_chunk_alloc_set_reserve(disk->alloc, cleaner->user_reserve, index);
+	/* Moves may use half of the index's part: when the index has grown into theirs, they come first,
+	 * as they free. */
+	mls_chunk_alloc_set_reserve(disk->alloc, cleaner->user_reserve, index / 2);
 }
 
 int mls_cleaner_new(struct mls_cleaner **out, struct mls_disk *disk)

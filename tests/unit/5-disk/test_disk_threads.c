@@ -9,6 +9,7 @@
 #include <check.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 
 #include "tests/lib/test_rand.h"
 #include "tests/unit/5-disk/disk_fixture.h"
@@ -136,6 +137,12 @@ START_TEST(threads_see_whole_and_newest_versions)
 }
 END_TEST
 
+static void loud(void *arg, enum mls_log_level level, const char *message)
+{
+	(void)arg;
+	fprintf(stderr, "%d %s\n", level, message);
+}
+
 int main(void)
 {
 	Suite *suite = suite_create("disk threads");
@@ -143,6 +150,8 @@ int main(void)
 	SRunner *runner;
 	int failed;
 
+	if (getenv("MLS_LOUD"))
+		mls_set_logger(loud, NULL);
 	tcase_set_timeout(tc, 300);
 	tcase_add_test(tc, threads_see_whole_and_newest_versions);
 	suite_add_tcase(suite, tc);
