@@ -28,6 +28,14 @@ static uint32_t memtable_records(const struct mls_disk *disk)
 	return (uint32_t)mls_max_u64(mls_min_u64(nr, by_ring), MEMTABLE_RECORDS_MIN);
 }
 
+/* A compacted table should fill about one run: runs are what it takes from the pool. */
+static uint32_t table_records(const struct mls_disk *disk)
+{
+	uint64_t by_run = (uint64_t)disk->sb.geo.run_blocks * MLS_SST_RECS_PER_BLOCK * 9 / 10;
+
+	return (uint32_t)mls_min_u64(disk->opts.memtable_records, by_run);
+}
+
 /* Before an index transaction names records, their blocks are on their way to the device, so that
  * the journal's flush covers them. */
 static int bring_data_out(void *arg)
@@ -67,6 +75,7 @@ int mls_disk_stack_new(struct mls_disk *disk)
 	mls_segment_table_listener(disk->table, &listener, bring_data_out, disk);
 	/* Layer 4 */
 	lsm_opts = (struct mls_lsm_opts){ .memtable_records = disk->opts.memtable_records,
+					  .table_records = table_records(disk),
 					  .cache_bytes = disk->opts.cache_bytes,
 					  .inline_work = disk->opts.inline_work,
 					  .read_only = disk->opts.read_only };
