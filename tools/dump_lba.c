@@ -64,8 +64,9 @@ static int add_record(void *arg, const struct mls_inspect_rec *rec)
 
 static void report_damage(struct story *s, const struct version *v)
 {
-	struct mls_finding finding = mls_finding_init(v->err == MLS_EAUTH ? MLS_FOUND_DATA_DAMAGED :
-									   MLS_FOUND_DATA_UNREADABLE);
+	struct mls_finding finding = mls_finding_init(v->err == MLS_EAUTH  ? MLS_FOUND_DATA_DAMAGED :
+						      v->err == MLS_ENOENT ? MLS_FOUND_LBA_DEAD :
+									     MLS_FOUND_DATA_UNREADABLE);
 
 	finding.hba = mls_loc_hba(v->found.rec.hba);
 	finding.lba = s->lba;
@@ -85,7 +86,7 @@ static int read_records(struct story *s)
 			return v->err;
 		if (!v->found.newest)
 			continue;
-		if (v->err == MLS_EAUTH || v->err == MLS_EIO)
+		if (v->err)
 			report_damage(s, v);
 		s->has_plain = v->err == 0;
 		if (s->has_plain)

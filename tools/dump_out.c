@@ -113,6 +113,8 @@ static void text_value(struct dump_out *o, const char *key, const char *value)
 		fprintf(o->file, "  %*s", last && o->next->width < 0 ? 0 : o->next->width, value);
 		return;
 	}
+	if (o->depth == 1 && o->has_one[1])
+		putc('\n', o->file);
 	o->has_one[o->depth] = true;
 	text_indent(o);
 	put_label(o->file, key, -(LABEL_COLUMNS - 2 * (int)(o->depth - (o->depth > 0))));

@@ -195,7 +195,7 @@ static void print_areas(struct dump *d)
 		out_number_if(d->out, "commit", ok, area->info.commit);
 		out_number_if(d->out, "groups", ok, area->nr_groups);
 		out_number_if(d->out, "used_blocks", ok, area->used_blocks);
-		out_number_if(d->out, "edits", ok, area->nr_edits);
+		out_number_if(d->out, "edits", ok && area->nr_edits, area->nr_edits);	/* 0: not loaded */
 		if (ok)
 			out_hex(d->out, "session", area->info.session, sizeof area->info.session);
 		else
