@@ -107,6 +107,7 @@ enum {
 	MLS_DEV_READ_ONLY = 1 << 0,
 	MLS_DEV_CREATE = 1 << 1,	/* regular file: create it (mode 0600), sparse, size_bytes long */
 	MLS_DEV_NO_DIRECT = 1 << 2,	/* don't try O_DIRECT */
+	MLS_DEV_DISCARD = 1 << 3,	/* block device: pass discards on. (A file always gives space back.) */
 };
 
 /*
@@ -272,6 +273,7 @@ struct mls_open_opts {
 	bool accept_rollback;		/* one time: take the state that is there, and move on from it */
 	bool strict_sync;		/* --sync-policy=strict: ENOSPC rather than an early sync */
 	bool inline_work;		/* no threads: background work is done by the calls (tests) */
+	bool no_discard;		/* free space isn't given back to dev */
 	uint64_t cache_bytes;		/* 0: default. Bound of the index cache */
 	uint32_t memtable_records;	/* 0: default, by the size of the WAL ring */
 };

@@ -475,6 +475,8 @@ int mls_block_dev_open(struct mls_block_dev **dev, const char *path, unsigned fl
 		err = take_lock(d, is_block);
 	if (!err)
 		err = find_size(d, flags, mls_div_round_up(size_bytes, MLS_BLOCK_BYTES) * MLS_BLOCK_BYTES);
+	if (!err)
+		atomic_store(&d->no_discard, !d->is_file && !(flags & MLS_DEV_DISCARD));
 	if (err) {
 		uring_destroy(&d->base);
 		return err;

@@ -37,7 +37,10 @@ static int meter_flush(struct mls_block_dev *dev)
 
 static int meter_discard(struct mls_block_dev *dev, uint64_t hba, uint64_t nr_blocks)
 {
-	return mls_block_dev_discard(((struct mls_block_meter *)dev)->inner, hba, nr_blocks);
+	struct mls_block_meter *meter = (struct mls_block_meter *)dev;
+
+	atomic_fetch_add_explicit(&meter->discarded_blocks, nr_blocks, memory_order_relaxed);
+	return mls_block_dev_discard(meter->inner, hba, nr_blocks);
 }
 
 static void meter_destroy(struct mls_block_dev *dev)
@@ -59,5 +62,6 @@ void mls_block_meter_init(struct mls_block_meter *meter, struct mls_block_dev *i
 	meter->inner = inner;
 	atomic_init(&meter->read_blocks, 0);
 	atomic_init(&meter->written_blocks, 0);
+	atomic_init(&meter->discarded_blocks, 0);
 	atomic_init(&meter->flushes, 0);
 }

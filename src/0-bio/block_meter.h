@@ -15,7 +15,7 @@
 struct mls_block_meter {
 	struct mls_block_dev base;	/* first: all that the layer above sees */
 	struct mls_block_dev *inner;	/* borrowed */
-	atomic_uint_fast64_t read_blocks, written_blocks, flushes;
+	atomic_uint_fast64_t read_blocks, written_blocks, discarded_blocks, flushes;
 };
 
 void mls_block_meter_init(struct mls_block_meter *meter, struct mls_block_dev *inner);

@@ -6,13 +6,23 @@
  * owners, from whose edits it is rebuilt at open.
  *
  *   bit   means                   becomes
- *   0     free                    1 by take (a new owner) or mark (an owner that was loaded)
- *   1     has exactly one owner   0 by give; all 0 by reset
+ *   0     free                    1 by take (a new owner), mark (an owner that was loaded) or borrow
+ *   1     has exactly one owner   0 by give or return; all 0 by reset
  *
- * Invariants: nr_free is the number of 0 bits; bits behind the last run are 1 for ever, so that a
- * search needn't know where the runs end.
+ * A second bitmap tells which free runs the host may have space for: set by give and reset, cleared when a
+ * borrowed run comes back punched.
+ *
+ * Why the lowest free run and not one after the other in a circle: a thin disk's file then takes the
+ * space of its fullest moment, not of its whole address range; what is free lies in few long ranges at
+ * the end, which are punched by few calls. The order in which runs are taken doesn't matter to the
+ * speed: a run is a transfer of its own wherever it lies.
+ *
+ * Invariants: nr_free is the number of 0 bits; no word below first_word has one; nr_stale counts runs that
+ * are free and stale; bits behind the last run are 1 for ever, so that a search needn't know where the
+ * runs end. nr_runs only grows, and is read without the lock.
  */
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,19 +36,24 @@
 struct mls_chunk_alloc {
 	pthread_mutex_t lock;		/* of all below the line; no I/O, nothing else is taken under it */
 	uint64_t base_hba;
-	uint64_t nr_runs;
-	uint64_t nr_words;
+	atomic_uint_fast64_t nr_runs;
 	uint32_t run_blocks;
 	/* ---- */
-	uint64_t nr_free;
+	uint64_t nr_words;
+	uint64_t nr_free, nr_stale;
 	uint64_t user_reserve, index_reserve;
-	uint64_t hint;			/* run after the one taken last */
-	uint64_t *used;			/* nr_words */
+	uint64_t first_word;		/* the search begins here */
+	uint64_t *used, *stale;		/* nr_words each */
 };
+
+static bool bit_is_set(const uint64_t *bits, uint64_t run)
+{
+	return bits[run / WORD_BITS] >> (run % WORD_BITS) & 1;
+}
 
 static bool run_used(const struct mls_chunk_alloc *alloc, uint64_t run)
 {
-	return alloc->used[run / WORD_BITS] >> (run % WORD_BITS) & 1;
+	return bit_is_set(alloc->used, run);
 }
 
 static void run_set_used(struct mls_chunk_alloc *alloc, uint64_t run)
@@ -46,22 +61,34 @@ static void run_set_used(struct mls_chunk_alloc *alloc, uint64_t run)
 	MLS_INVARIANT(!run_used(alloc, run) && alloc->nr_free > 0);
 	alloc->used[run / WORD_BITS] |= UINT64_C(1) << (run % WORD_BITS);
 	alloc->nr_free--;
+	alloc->nr_stale -= bit_is_set(alloc->stale, run);
 }
 
-static void run_set_free(struct mls_chunk_alloc *alloc, uint64_t run)
+static void run_set_free(struct mls_chunk_alloc *alloc, uint64_t run, bool stale)
 {
+	uint64_t word = run / WORD_BITS, bit = UINT64_C(1) << (run % WORD_BITS);
+
 	MLS_INVARIANT(run_used(alloc, run) && alloc->nr_free < alloc->nr_runs);
-	alloc->used[run / WORD_BITS] &= ~(UINT64_C(1) << (run % WORD_BITS));
+	alloc->used[word] &= ~bit;
+	alloc->stale[word] = stale ? alloc->stale[word] | bit : alloc->stale[word] & ~bit;
+	alloc->first_word = mls_min_u64(alloc->first_word, word);
 	alloc->nr_free++;
+	alloc->nr_stale += stale;
+}
+
+/* The bits behind the last run. */
+static uint64_t tail_bits(uint64_t nr_runs)
+{
+	return nr_runs % WORD_BITS ? ~UINT64_C(0) << (nr_runs % WORD_BITS) : 0;
 }
 
 static void reset_locked(struct mls_chunk_alloc *alloc)
 {
 	memset(alloc->used, 0, alloc->nr_words * sizeof *alloc->used);
-	if (alloc->nr_runs % WORD_BITS)
-		alloc->used[alloc->nr_words - 1] = ~UINT64_C(0) << (alloc->nr_runs % WORD_BITS);
-	alloc->nr_free = alloc->nr_runs;
-	alloc->hint = 0;
+	memset(alloc->stale, 0xff, alloc->nr_words * sizeof *alloc->stale);
+	alloc->used[alloc->nr_words - 1] = tail_bits(alloc->nr_runs);
+	alloc->nr_free = alloc->nr_stale = alloc->nr_runs;
+	alloc->first_word = 0;
 }
 
 int mls_chunk_alloc_new(struct mls_chunk_alloc **alloc, uint64_t base_hba, uint32_t run_blocks,
@@ -79,10 +106,13 @@ int mls_chunk_alloc_new(struct mls_chunk_alloc **alloc, uint64_t base_hba, uint3
 		return MLS_ENOMEM;
 	new->base_hba = base_hba;
 	new->run_blocks = run_blocks;
-	new->nr_runs = nr_runs;
+	atomic_init(&new->nr_runs, nr_runs);
 	new->nr_words = mls_div_round_up(nr_runs, WORD_BITS);
 	new->used = calloc(new->nr_words, sizeof *new->used);
-	if (!new->used) {
+	new->stale = calloc(new->nr_words, sizeof *new->stale);
+	if (!new->used || !new->stale) {
+		free(new->used);
+		free(new->stale);
 		free(new);
 		return MLS_ENOMEM;
 	}
@@ -98,6 +128,7 @@ void mls_chunk_alloc_free(struct mls_chunk_alloc *alloc)
 		return;
 	pthread_mutex_destroy(&alloc->lock);
 	free(alloc->used);
+	free(alloc->stale);
 	free(alloc);
 }
 
@@ -130,20 +161,17 @@ static uint64_t reserve_against(const struct mls_chunk_alloc *alloc, enum mls_ru
 	return 0;
 }
 
-/* The first free run from the hint on, around the end. There is one. */
-static uint64_t find_free(const struct mls_chunk_alloc *alloc)
+/* The lowest free run. There is one. */
+static uint64_t find_free(struct mls_chunk_alloc *alloc)
 {
-	uint64_t word = alloc->hint / WORD_BITS;
-	/* The first word is looked at from the hint on, and once more as a whole at the end. */
-	uint64_t free_bits = ~alloc->used[word] & (~UINT64_C(0) << (alloc->hint % WORD_BITS));
-	uint64_t nr_looked;
+	uint64_t word = alloc->first_word;
 
-	for (nr_looked = 0; free_bits == 0; nr_looked++) {
-		MLS_INVARIANT(nr_looked <= alloc->nr_words);
-		word = word + 1 < alloc->nr_words ? word + 1 : 0;
-		free_bits = ~alloc->used[word];
+	while (~alloc->used[word] == 0) {
+		word++;
+		MLS_INVARIANT(word < alloc->nr_words);
 	}
-	return word * WORD_BITS + (unsigned)__builtin_ctzll(free_bits);
+	alloc->first_word = word;
+	return word * WORD_BITS + (unsigned)__builtin_ctzll(~alloc->used[word]);
 }
 
 int mls_chunk_alloc_take(struct mls_chunk_alloc *alloc, enum mls_run_class class, uint64_t *run)
@@ -155,7 +183,6 @@ int mls_chunk_alloc_take(struct mls_chunk_alloc *alloc, enum mls_run_class class
 		*run = find_free(alloc);
 		MLS_INVARIANT(*run < alloc->nr_runs);
 		run_set_used(alloc, *run);
-		alloc->hint = *run + 1 < alloc->nr_runs ? *run + 1 : 0;
 		err = 0;
 	}
 	pthread_mutex_unlock(&alloc->lock);
@@ -166,8 +193,113 @@ void mls_chunk_alloc_give(struct mls_chunk_alloc *alloc, uint64_t run)
 {
 	MLS_INVARIANT(run < alloc->nr_runs);
 	pthread_mutex_lock(&alloc->lock);
-	run_set_free(alloc, run);
+	run_set_free(alloc, run, true);
 	pthread_mutex_unlock(&alloc->lock);
+}
+
+/* ---- Stale runs ---- */
+
+static bool run_free_and_stale(const struct mls_chunk_alloc *alloc, uint64_t run)
+{
+	return !run_used(alloc, run) && bit_is_set(alloc->stale, run);
+}
+
+/* The highest free and stale run. There is one. */
+static uint64_t find_stale(const struct mls_chunk_alloc *alloc)
+{
+	uint64_t word = alloc->nr_words - 1;
+
+	while ((~alloc->used[word] & alloc->stale[word]) == 0) {
+		MLS_INVARIANT(word > 0);
+		word--;
+	}
+	return word * WORD_BITS + WORD_BITS - 1 -
+	       (unsigned)__builtin_clzll(~alloc->used[word] & alloc->stale[word]);
+}
+
+bool mls_chunk_alloc_borrow_stale(struct mls_chunk_alloc *alloc, uint64_t max, uint64_t min_free, uint64_t keep,
+				  uint64_t *run, uint64_t *nr)
+{
+	uint64_t first;
+
+	pthread_mutex_lock(&alloc->lock);
+	max = mls_min_u64(max, alloc->nr_free > min_free ? alloc->nr_free - min_free : 0);
+	max = mls_min_u64(max, alloc->nr_stale > keep ? alloc->nr_stale - keep : 0);
+	if (max > 0) {
+		first = find_stale(alloc);
+		run_set_used(alloc, first);
+		for (*nr = 1; *nr < max && first > 0 && run_free_and_stale(alloc, first - 1); ++*nr)
+			run_set_used(alloc, --first);
+		*run = first;
+	}
+	pthread_mutex_unlock(&alloc->lock);
+	return max > 0;
+}
+
+void mls_chunk_alloc_return(struct mls_chunk_alloc *alloc, uint64_t run, uint64_t nr, bool punched)
+{
+	pthread_mutex_lock(&alloc->lock);
+	for (uint64_t i = 0; i < nr; i++)
+		run_set_free(alloc, run + i, !punched);
+	pthread_mutex_unlock(&alloc->lock);
+}
+
+uint64_t mls_chunk_alloc_nr_stale(struct mls_chunk_alloc *alloc)
+{
+	uint64_t nr_stale;
+
+	pthread_mutex_lock(&alloc->lock);
+	nr_stale = alloc->nr_stale;
+	pthread_mutex_unlock(&alloc->lock);
+	return nr_stale;
+}
+
+/* ---- More runs ---- */
+
+static int bits_grow(uint64_t **bits, uint64_t nr_old, uint64_t nr_new)
+{
+	uint64_t *grown = realloc(*bits, nr_new * sizeof *grown);
+
+	if (!grown)
+		return MLS_ENOMEM;
+	memset(grown + nr_old, 0, (nr_new - nr_old) * sizeof *grown);
+	*bits = grown;
+	return 0;
+}
+
+/* The new runs are free, and the host has nothing for them yet. */
+static int grow_locked(struct mls_chunk_alloc *alloc, uint64_t nr_runs)
+{
+	uint64_t nr_words = mls_div_round_up(nr_runs, WORD_BITS), old = alloc->nr_runs;
+	int err = bits_grow(&alloc->used, alloc->nr_words, nr_words);
+
+	if (!err)
+		err = bits_grow(&alloc->stale, alloc->nr_words, nr_words);
+	if (err)
+		return err;
+	alloc->used[alloc->nr_words - 1] &= ~tail_bits(old);
+	if (tail_bits(old))
+		alloc->stale[alloc->nr_words - 1] &= ~tail_bits(old);
+	alloc->used[nr_words - 1] |= tail_bits(nr_runs);
+	alloc->first_word = mls_min_u64(alloc->first_word, old / WORD_BITS);
+	alloc->nr_words = nr_words;
+	alloc->nr_free += nr_runs - old;
+	atomic_store(&alloc->nr_runs, nr_runs);
+	return 0;
+}
+
+int mls_chunk_alloc_grow(struct mls_chunk_alloc *alloc, uint64_t nr_runs)
+{
+	uint64_t nr_blocks, end;
+	int err;
+
+	if (nr_runs < alloc->nr_runs || !mls_mul_u64(nr_runs, alloc->run_blocks, &nr_blocks) ||
+	    !mls_add_u64(alloc->base_hba, nr_blocks, &end))
+		return MLS_EINVAL;
+	pthread_mutex_lock(&alloc->lock);
+	err = grow_locked(alloc, nr_runs);
+	pthread_mutex_unlock(&alloc->lock);
+	return err;
 }
 
 int mls_chunk_alloc_mark(struct mls_chunk_alloc *alloc, uint64_t run)

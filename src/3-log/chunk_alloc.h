@@ -8,6 +8,9 @@
  * Reserve  Runs are taken in one of three classes; each may not take the last ones that are kept
  *          for the classes below it: MLS_RUN_USER (user data) > MLS_RUN_CLEAN (cleaning) >
  *          MLS_RUN_INDEX (flush and compaction, may take the last).
+ * Stale    A free run is stale as long as the host may still keep space for it: since it was given, and
+ *          after an open as nobody knows. Stale runs are borrowed to be punched, and are nobody's to take
+ *          meanwhile.
  * Threads  Any; takes alloc->lock, no I/O.
  */
 #ifndef MLS_LOG_CHUNK_ALLOC_H
@@ -28,7 +31,8 @@ void mls_chunk_alloc_reset(struct mls_chunk_alloc *alloc);	/* all free (load of 
 /* Free runs that user data must leave, and that cleaning must leave. index_reserve <= user_reserve. */
 void mls_chunk_alloc_set_reserve(struct mls_chunk_alloc *alloc, uint64_t user_reserve, uint64_t index_reserve);
 
-/* MLS_ENOSPC: none for this class. Lowest free run first from a rotating hint. */
+/* MLS_ENOSPC: none for this class. The lowest free run: what is in use stays at the front, and what
+ * the host gave space to is used again before anything else. */
 MLS_MUST_CHECK int mls_chunk_alloc_take(struct mls_chunk_alloc *alloc, enum mls_run_class class, uint64_t *run);
 void mls_chunk_alloc_give(struct mls_chunk_alloc *alloc, uint64_t run);
 
@@ -37,6 +41,19 @@ MLS_MUST_CHECK int mls_chunk_alloc_mark(struct mls_chunk_alloc *alloc, uint64_t 
 
 bool mls_chunk_alloc_used(struct mls_chunk_alloc *alloc, uint64_t run);
 uint64_t mls_chunk_alloc_nr_free(struct mls_chunk_alloc *alloc);
+uint64_t mls_chunk_alloc_nr_stale(struct mls_chunk_alloc *alloc);	/* free and stale */
+
+/*
+ * Borrow up to max stale runs in a row, the highest first, leaving at least min_free free runs and
+ * the keep lowest stale ones. false: none. To be returned; punched: they aren't stale any more.
+ */
+bool mls_chunk_alloc_borrow_stale(struct mls_chunk_alloc *alloc, uint64_t max, uint64_t min_free, uint64_t keep,
+				  uint64_t *run, uint64_t *nr);
+void mls_chunk_alloc_return(struct mls_chunk_alloc *alloc, uint64_t run, uint64_t nr, bool punched);
+
+/* More runs, at the end. nr_runs >= those there are. */
+MLS_MUST_CHECK int mls_chunk_alloc_grow(struct mls_chunk_alloc *alloc, uint64_t nr_runs);
+
 uint64_t mls_chunk_alloc_nr_runs(const struct mls_chunk_alloc *alloc);
 uint32_t mls_chunk_alloc_run_blocks(const struct mls_chunk_alloc *alloc);
 uint64_t mls_chunk_alloc_hba(const struct mls_chunk_alloc *alloc, uint64_t run);

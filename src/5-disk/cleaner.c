@@ -22,6 +22,7 @@
 
 #include "5-disk/disk.h"
 #include "5-disk/location.h"
+#include "5-disk/punch.h"
 #include "base/buf.h"
 #include "base/checked.h"
 #include "base/err.h"
@@ -30,6 +31,11 @@
 #define VICTIMS_MAX 16u
 #define POOR_ROUNDS_MAX 8u
 #define PACE_MAX_NS 20000000	/* longest pause of one request: 20 ms */
+#define TICK_NS 1000000000u	/* how often an idle cleaner looks around */
+#define IDLE_NS UINT64_C(2000000000)	/* so long without a change: the disk is idle */
+#define IDLE_DEAD_PART 20u	/* idle: reclaim when one in so many live blocks may be dead */
+#define PUNCHES_INLINE 8u	/* without a thread: ranges a sync gives back */
+
 
 struct mls_cleaner {
 	struct mls_disk *disk;
@@ -44,6 +50,9 @@ struct mls_cleaner {
 	uint64_t live_compacted;	/* live blocks right after the last full compaction */
 	unsigned nr_poor;		/* rounds in a row that gained less than a segment */
 	uint64_t sync_compacted;	/* the last sync it knew of */
+	uint64_t buried_compacted;	/* discarded blocks then */
+	uint64_t seen_changes;		/* users' writes and discards when last looked at */
+	uint64_t changed_ns;		/* when they were seen to differ */
 	struct mls_seg_slot *slots;	/* one segment's worth, for the round */
 	struct mls_index_rec *current;
 	uint8_t *blocks;
@@ -318,10 +327,12 @@ static bool compaction_worth_it(struct mls_cleaner *cleaner, bool desperate)
 static int compact(struct mls_cleaner *cleaner, bool *progress)
 {
 	uint64_t sync_id = atomic_load(&cleaner->disk->synced_id);
+	uint64_t buried = atomic_load(&cleaner->disk->count.buried_blocks);
 	int err = mls_lsm_compact_all(cleaner->disk->lsm, progress);
 
 	if (err)
 		return err;
+	cleaner->buried_compacted = buried;
 	cleaner->live_compacted = live_blocks(cleaner);
 	cleaner->sync_compacted = sync_id;
 	return 0;
@@ -385,8 +396,116 @@ static int clean_round(struct mls_cleaner *cleaner)
 	return 0;
 }
 
+/* ---- When nobody writes ---- */
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+/* Has a user changed something lately? */
+static bool is_busy(struct mls_cleaner *cleaner)
+{
+	uint64_t changes = atomic_load(&cleaner->disk->count.writes) + atomic_load(&cleaner->disk->count.discards);
+	uint64_t now = now_ns();
+
+	if (changes != cleaner->seen_changes)
+		cleaner->changed_ns = now;
+	cleaner->seen_changes = changes;
+	return now - cleaner->changed_ns < IDLE_NS;
+}
+
+/* Records that a compaction would find dead, as far as one can know. */
+static bool much_is_dead(struct mls_cleaner *cleaner, uint64_t live)
+{
+	uint32_t nr_slots = mls_segment_slots(cleaner->disk->sb.geo.run_blocks);
+	uint64_t dead = atomic_load(&cleaner->disk->count.buried_blocks) - cleaner->buried_compacted;
+
+	if (live > cleaner->live_compacted)
+		dead += live - cleaner->live_compacted;
+	return dead >= mls_max_u64(live / IDLE_DEAD_PART, 2 * nr_slots);
+}
+
+/* Close up segments with many dead blocks, a batch at a time. */
+static int close_up(struct mls_cleaner *cleaner, const struct mls_segment_stat *stat, bool *worked)
+{
+	struct mls_disk *disk = cleaner->disk;
+	uint32_t nr_slots = mls_segment_slots(disk->sb.geo.run_blocks);
+	uint64_t room = stat->nr_segments * nr_slots, gain;
+	struct mls_seg_info infos[VICTIMS_MAX];
+	bool starved;
+	size_t nr;
+
+	if (room <= stat->live_blocks + stat->live_blocks / IDLE_DEAD_PART + 4 * nr_slots)
+		return 0;
+	nr = mls_segment_table_victims(disk->table, nr_slots / 4 * 3, infos, VICTIMS_MAX);
+	if (nr == 0)
+		return 0;
+	*worked = true;
+	return clean_batch(cleaner, infos, nr, &gain, &starved);
+}
+
+/*
+ * What was discarded becomes free runs, so that the host can have them. Under the strict policy that
+ * waits for the user's syncs. *worked: there may be more to do at once.
+ */
+static int reclaim(struct mls_cleaner *cleaner, bool *worked)
+{
+	struct mls_disk *disk = cleaner->disk;
+	struct mls_segment_stat stat;
+	bool progress, dirty = mls_lsm_dirty(disk->lsm);
+	int err = 0;
+
+	mls_segment_table_stat(disk->table, &stat);
+	if (much_is_dead(cleaner, stat.live_blocks)) {
+		if (dirty)
+			err = early_sync(disk);
+		if (!err)
+			err = compact(cleaner, &progress);
+		*worked = true;
+	} else if (stat.nr_cleaned_waiting > 0) {
+		err = early_sync(disk);
+		*worked = true;
+	} else {
+		err = close_up(cleaner, &stat, worked);
+	}
+	if (err)
+		*worked = false;
+	return err;
+}
+
+/* Returns how long there is nothing to do, in ns. */
+static uint64_t housekeeping(struct mls_cleaner *cleaner)
+{
+	struct mls_disk *disk = cleaner->disk;
+	bool busy, worked = false;
+	uint64_t rest;
+
+	if (!mls_punch_wanted(disk) || atomic_load(&disk->poisoned))
+		return TICK_NS;
+	busy = is_busy(cleaner);
+	if (!busy && reclaim(cleaner, &worked))
+		mls_debug("cleaner: couldn't reclaim space now");
+	rest = mls_punch_step(disk, cleaner->low_runs, busy);
+	return rest ? rest : worked ? TICK_NS / 100 : TICK_NS;
+}
+
+static void wait_for_work(struct mls_cleaner *cleaner, uint64_t ns)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += (time_t)((uint64_t)until.tv_nsec + ns) / 1000000000;
+	until.tv_nsec = (long)(((uint64_t)until.tv_nsec + ns) % 1000000000);
+	pthread_cond_timedwait(&cleaner->work, &cleaner->lock, &until);
+}
+
 static void *cleaner_main(void *arg)
 {
+	uint64_t rest = TICK_NS;
 	struct mls_cleaner *cleaner = arg;
 
 	pthread_mutex_lock(&cleaner->lock);
@@ -394,7 +513,12 @@ static void *cleaner_main(void *arg)
 		int err;
 
 		if (!cleaner->asked && cleaner->nr_waiting == 0) {
-			pthread_cond_wait(&cleaner->work, &cleaner->lock);
+			wait_for_work(cleaner, rest);
+			if (cleaner->asked || cleaner->nr_waiting > 0 || cleaner->stop)
+				continue;
+			pthread_mutex_unlock(&cleaner->lock);
+			rest = housekeeping(cleaner);
+			pthread_mutex_lock(&cleaner->lock);
 			continue;
 		}
 		cleaner->asked = false;
@@ -464,6 +588,13 @@ int mls_cleaner_wait(struct mls_cleaner *cleaner)
 	return err;
 }
 
+void mls_cleaner_synced(struct mls_cleaner *cleaner)
+{
+	for (unsigned i = 0; i < PUNCHES_INLINE && !cleaner->has_thread; i++)
+		if (!mls_punch_step(cleaner->disk, cleaner->low_runs, false))
+			break;
+}
+
 /* ---- Birth and death ---- */
 
 /*
@@ -490,12 +621,16 @@ int mls_cleaner_new(struct mls_cleaner **out, struct mls_disk *disk)
 {
 	uint32_t nr_slots = mls_segment_slots(disk->sb.geo.run_blocks);
 	struct mls_cleaner *cleaner = calloc(1, sizeof *cleaner);
+	pthread_condattr_t clock;
 
 	if (!cleaner)
 		return MLS_ENOMEM;
 	cleaner->disk = disk;
 	pthread_mutex_init(&cleaner->lock, NULL);
-	pthread_cond_init(&cleaner->work, NULL);
+	pthread_condattr_init(&clock);
+	pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
+	pthread_cond_init(&cleaner->work, &clock);
+	pthread_condattr_destroy(&clock);
 	pthread_cond_init(&cleaner->round_done, NULL);
 	cleaner->slots = calloc(nr_slots, sizeof *cleaner->slots);
 	cleaner->current = calloc(nr_slots + 1, sizeof *cleaner->current);

@@ -5,6 +5,8 @@
  * Role     Keeps some runs free: picks the segments with the fewest live blocks, moves what is
  *          current out of them as ordinary writes, and frees them after the next sync. When that
  *          isn't enough it has the index compacted (dead blocks become known) and syncs early.
+ * Idle     When nobody writes, it finds out what the discards of before have freed, closes up segments
+ *          that are half empty, and gives free runs back to the host (punch.h).
  * Reserve  User data may not take the last runs: they are for moves, and the very last for the
  *          index, so that cleaning can always go on.
  * Threads  One of its own, or, with inline_work, whoever writes.
@@ -27,5 +29,8 @@ void mls_cleaner_pace(struct mls_cleaner *cleaner, uint32_t nr_blocks);
 
 /* A writer found no run. Waits until there may be one again; MLS_ENOSPC: there won't be. */
 MLS_MUST_CHECK int mls_cleaner_wait(struct mls_cleaner *cleaner);
+
+/* A user's sync is complete: runs may have become free. */
+void mls_cleaner_synced(struct mls_cleaner *cleaner);
 
 #endif

@@ -64,6 +64,8 @@ struct mls_disk {
 		atomic_uint_fast64_t reads, writes, syncs, early_syncs, discards;
 		atomic_uint_fast64_t read_bytes, written_bytes;
 		atomic_uint_fast64_t cleaned_segments, moved_blocks, integrity_errors;
+		atomic_uint_fast64_t buried_blocks;		/* mapped blocks that were discarded */
+		atomic_uint_fast64_t punched_blocks, punch_errors;
 	} count;
 };
 

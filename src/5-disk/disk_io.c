@@ -362,7 +362,11 @@ static int bury(struct mls_disk *disk, uint64_t lba, uint32_t nr)
 	for (uint32_t i = 0; i < nr; i++)
 		if (recs[i].hba != MLS_HBA_NONE)
 			recs[mapped++] = (struct mls_index_rec){ .lba = lba + i, .hba = MLS_HBA_NONE };
-	return mapped ? mls_lsm_put(disk->lsm, recs, mapped) : 0;
+	if (mapped)
+		err = mls_lsm_put(disk->lsm, recs, mapped);
+	if (!err)
+		mls_count(&disk->count.buried_blocks, mapped);
+	return err;
 }
 
 static int discard_blocks(struct mls_disk *disk, uint64_t lba, uint64_t end)

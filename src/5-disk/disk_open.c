@@ -17,11 +17,14 @@
 #include <string.h>
 
 #include "5-disk/disk.h"
+#include "5-disk/punch.h"
 #include "5-disk/verdict.h"
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/rand.h"
+
+#define PUNCH_AT_CLOSE_NS 1000000000u
 
 /* What the trusted store says. */
 struct witness {
@@ -293,6 +296,8 @@ int mls_disk_close(struct mls_disk *disk)
 			err = mls_disk_sync_grouped(disk, false);
 		if (!err)
 			err = mls_seg_finish(disk->writer);	/* summaries: the cleaner's next round is cheap */
+		if (!err)
+			mls_punch_rest(disk, PUNCH_AT_CLOSE_NS);
 	}
 	mls_disk_stack_free(disk);
 	free(disk);

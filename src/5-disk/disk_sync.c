@@ -147,8 +147,13 @@ int mls_disk_sync_grouped(struct mls_disk *disk, bool early)
 
 int mls_disk_sync(struct mls_disk *disk)
 {
+	int err;
+
 	mls_count(&disk->count.syncs, 1);
 	if (disk->opts.read_only)
 		return 0;
-	return mls_disk_sync_grouped(disk, false);
+	err = mls_disk_sync_grouped(disk, false);
+	if (disk->cleaner)
+		mls_cleaner_synced(disk->cleaner);
+	return err;
 }

@@ -98,12 +98,14 @@ static int stack_open(struct stack *stack, const struct mls_fuse_options *option
 		.read_only = options->read_only,
 		.accept_rollback = options->accept_rollback,
 		.strict_sync = options->strict_sync,
+		.no_discard = options->no_discard,
 		.cache_bytes = options->cache_bytes,
 	};
+	unsigned dev_flags = (options->read_only ? MLS_DEV_READ_ONLY : 0) | (options->discard ? MLS_DEV_DISCARD : 0);
 	struct mls_probe probe;
 	int err;
 
-	err = mls_block_dev_open(&stack->dev, options->backing, options->read_only ? MLS_DEV_READ_ONLY : 0, 0);
+	err = mls_block_dev_open(&stack->dev, options->backing, dev_flags, 0);
 	if (err)
 		goto failed;
 	err = mls_probe(stack->dev, &probe);

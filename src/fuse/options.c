@@ -28,6 +28,8 @@ static const char help_text[] =
 	"  --sync-policy=early     when unsynced data outgrows the space: sync by itself (default)\n"
 	"  --sync-policy=strict    ... answer 'no space' instead\n"
 	"  -f, --foreground        stay in the foreground, log to stderr\n"
+	"  -o nodiscard            keep the space of a backing file that the disk doesn't need any more\n"
+	"  -o discard              ... give back that of a block device, too\n"
 	"  -o OPT[,OPT...]         mount options of FUSE, such as allow_other\n"
 	"  --help, --version\n"
 	"\n"
@@ -51,7 +53,7 @@ int mls_fuse_options_add_mount_option(struct mls_fuse_options *options, const ch
 	return failed ? MLS_ENOMEM : MLS_OK;
 }
 
-/* "ro" and "rw" are ours to know; all others go to libfuse, which refuses what it doesn't know. */
+/* These four are ours to know; all others go to libfuse, which refuses what it doesn't know. */
 static int take_mount_options(struct mls_fuse_options *options, const char *list)
 {
 	char *copy = strdup(list), *rest = copy, *one;
@@ -60,6 +62,8 @@ static int take_mount_options(struct mls_fuse_options *options, const char *list
 	while (!err && (one = strsep(&rest, ",")) != NULL) {
 		if (strcmp(one, "ro") == 0)
 			options->read_only = true;
+		else if (strcmp(one, "discard") == 0 || strcmp(one, "nodiscard") == 0)
+			options->no_discard = !(options->discard = *one == 'd');
 		else if (strcmp(one, "rw") != 0 && *one)
 			err = mls_fuse_options_add_mount_option(options, one, NULL);
 	}

@@ -45,7 +45,7 @@ START_TEST(all_runs_once)
 		}
 		ck_assert_int_eq(mls_chunk_alloc_take(alloc, MLS_RUN_INDEX, &run), MLS_ENOSPC);
 
-		/* A full one finds the single free run wherever it is and wherever the hint stands. */
+		/* A full one finds the single free run wherever it is. */
 		for (uint64_t n = 0; n < sizes[i]; n++) {
 			mls_chunk_alloc_give(alloc, n * 7 % sizes[i]);
 			ck_assert_uint_eq(taken(alloc), n * 7 % sizes[i]);
@@ -56,18 +56,89 @@ START_TEST(all_runs_once)
 }
 END_TEST
 
-/* Goal: a run that was given isn't taken again at once, but only when the search has come around. */
-START_TEST(hint_rotates)
+/* Goal: the lowest free run is taken, so that what is in use stays at the front. */
+START_TEST(lowest_first)
 {
-	struct mls_chunk_alloc *alloc = alloc_of(100);
+	struct mls_chunk_alloc *alloc = alloc_of(300);
 
-	for (uint64_t n = 0; n < 250; n++) {
-		uint64_t run = taken(alloc);
-
-		ck_assert_uint_eq(run, n % 100);
-		mls_chunk_alloc_give(alloc, run);
-	}
+	for (uint64_t n = 0; n < 250; n++)
+		ck_assert_uint_eq(taken(alloc), n);
+	mls_chunk_alloc_give(alloc, 200);
+	mls_chunk_alloc_give(alloc, 3);
+	mls_chunk_alloc_give(alloc, 64);
+	ck_assert_uint_eq(taken(alloc), 3);
+	ck_assert_uint_eq(taken(alloc), 64);
+	ck_assert_uint_eq(taken(alloc), 200);
+	ck_assert_uint_eq(taken(alloc), 250);
 	mls_chunk_alloc_free(alloc);
+}
+END_TEST
+
+/* Goal: stale runs are lent from the top, in ranges, never one that is used, and nobody takes them meanwhile. */
+START_TEST(stale_runs_are_lent)
+{
+	struct mls_chunk_alloc *alloc = alloc_of(130);
+	uint64_t run, nr;
+
+	ck_assert_uint_eq(mls_chunk_alloc_nr_stale(alloc), 130);	/* nobody knows after an open */
+	for (unsigned n = 0; n < 10; n++)
+		(void)taken(alloc);
+	ck_assert_int_eq(mls_chunk_alloc_mark(alloc, 100), 0);
+	ck_assert(mls_chunk_alloc_borrow_stale(alloc, 20, 0, 0, &run, &nr));
+	ck_assert(run == 110 && nr == 20);
+	ck_assert(mls_chunk_alloc_used(alloc, 115));
+	mls_chunk_alloc_return(alloc, run, nr, true);
+	ck_assert(mls_chunk_alloc_borrow_stale(alloc, 20, 0, 0, &run, &nr));
+	ck_assert(run == 101 && nr == 9);
+	mls_chunk_alloc_return(alloc, run, nr, false);			/* the punch failed: stale still */
+	ck_assert(mls_chunk_alloc_borrow_stale(alloc, 1000, 0, 0, &run, &nr));
+	ck_assert(run == 101 && nr == 9);
+	mls_chunk_alloc_return(alloc, run, nr, true);
+	ck_assert_uint_eq(mls_chunk_alloc_nr_stale(alloc), 90);
+
+	/* min_free and keep bound what is lent. */
+	ck_assert(!mls_chunk_alloc_borrow_stale(alloc, 1000, 119, 0, &run, &nr));
+	ck_assert(!mls_chunk_alloc_borrow_stale(alloc, 1000, 0, 90, &run, &nr));
+	ck_assert(mls_chunk_alloc_borrow_stale(alloc, 1000, 0, 88, &run, &nr));
+	ck_assert(run == 98 && nr == 2);
+	mls_chunk_alloc_return(alloc, run, nr, true);
+	ck_assert(mls_chunk_alloc_borrow_stale(alloc, 1000, 0, 0, &run, &nr));
+	ck_assert(run == 10 && nr == 88);
+	ck_assert_uint_eq(taken(alloc), 98);				/* those lent aren't there */
+	mls_chunk_alloc_return(alloc, run, nr, true);
+	ck_assert_uint_eq(mls_chunk_alloc_nr_stale(alloc), 0);
+	ck_assert(!mls_chunk_alloc_borrow_stale(alloc, 1000, 0, 0, &run, &nr));
+
+	run = taken(alloc);						/* a new life, a new trace */
+	mls_chunk_alloc_give(alloc, run);
+	ck_assert_uint_eq(mls_chunk_alloc_nr_stale(alloc), 1);
+	mls_chunk_alloc_free(alloc);
+}
+END_TEST
+
+/* Goal: growing adds free runs, none of them stale, at any size around the word of the bitmap. */
+START_TEST(grows)
+{
+	static const uint64_t sizes[] = { 1, 63, 64, 65, 128, 200 };
+
+	for (unsigned i = 0; i < 6; i++)
+		for (unsigned j = i; j < 6; j++) {
+			struct mls_chunk_alloc *alloc = alloc_of(sizes[i]);
+			uint64_t run;
+
+			while (mls_chunk_alloc_take(alloc, MLS_RUN_INDEX, &run) == 0)
+				;
+			ck_assert_int_eq(mls_chunk_alloc_grow(alloc, sizes[i] - 1), MLS_EINVAL);
+			ck_assert_int_eq(mls_chunk_alloc_grow(alloc, UINT64_MAX / 4), MLS_EINVAL);
+			ck_assert_int_eq(mls_chunk_alloc_grow(alloc, sizes[j]), 0);
+			ck_assert_uint_eq(mls_chunk_alloc_nr_runs(alloc), sizes[j]);
+			ck_assert_uint_eq(mls_chunk_alloc_nr_free(alloc), sizes[j] - sizes[i]);
+			ck_assert_uint_eq(mls_chunk_alloc_nr_stale(alloc), 0);
+			for (uint64_t n = sizes[i]; n < sizes[j]; n++)
+				ck_assert_uint_eq(taken(alloc), n);
+			ck_assert_int_eq(mls_chunk_alloc_take(alloc, MLS_RUN_INDEX, &run), MLS_ENOSPC);
+			mls_chunk_alloc_free(alloc);
+		}
 }
 END_TEST
 
@@ -194,7 +265,9 @@ int main(void)
 	mls_set_logger(quiet, NULL);
 	tcase_set_timeout(tc, 120);
 	tcase_add_test(tc, all_runs_once);
-	tcase_add_test(tc, hint_rotates);
+	tcase_add_test(tc, lowest_first);
+	tcase_add_test(tc, stale_runs_are_lent);
+	tcase_add_test(tc, grows);
 	tcase_add_test(tc, classes_respect_reserves);
 	tcase_add_test(tc, mark_refuses_second_owner);
 	tcase_add_test(tc, places);

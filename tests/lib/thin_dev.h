@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+/*
+ * thin_dev.h - a device on a host that gives out its space block by block, and may run out of it.
+ *
+ * Role     Like a sparse file: a block takes space from its first write on, until it is discarded.
+ *          With a limit, a write that would take more answers MLS_ENOSPC, having done what was
+ *          possible. Counts what is taken now and was at most.
+ * Threads  Any.
+ */
+#ifndef MLS_TEST_THIN_DEV_H
+#define MLS_TEST_THIN_DEV_H
+
+#include <pthread.h>
+
+#include "mlsdisk/mlsdisk.h"
+
+struct thin_dev {
+	struct mls_block_dev base;	/* first */
+	struct mls_block_dev *inner;	/* borrowed */
+	pthread_mutex_t lock;
+	bool *taken;			/* by block */
+	uint64_t nr_taken, max_taken;
+	uint64_t limit;			/* 0: none */
+	uint64_t nr_refused;
+};
+
+/* NULL: no memory. */
+struct thin_dev *thin_dev_new(struct mls_block_dev *inner);
+
+uint64_t thin_dev_taken(struct thin_dev *t);
+void thin_dev_limit(struct thin_dev *t, uint64_t limit);
+
+#endif
