@@ -132,7 +132,7 @@ static int look(struct fsck *f)
 		return err;
 	begin_passes(f, 1);
 	f->x->stop = is_cancelled;
-	if (f->x->area < 0)
+	if (!f->x->consistent)
 		return 0;
 	begin_passes(f, 2);
 	begin_passes(f, 3);
@@ -150,7 +150,7 @@ static int look(struct fsck *f)
 
 static int look_at_data(struct fsck *f)
 {
-	if (f->x->area < 0)
+	if (!f->x->consistent)
 		return 0;
 	begin_passes(f, 6);
 	f->data_done = true;

@@ -172,6 +172,9 @@ static void check_block(struct state *s, uint64_t at, const struct mls_sst_block
 		s->any_bad = true;
 		finding.hba = mls_crypto_log_hba(s->check->log, at);
 		finding.nr_blocks = 1;
+		finding.lba = s->index ? s->index[at] : s->next_lba;
+		finding.nr_lbas = (s->index && at + 1 < s->nr_record_blocks ? s->index[at + 1] : info->max_lba + 1) -
+				  finding.lba;
 		tell(s, &finding, "record block %" PRIu64 ": expected %u records, found %u", at, expected, nr);
 		return;
 	}

@@ -270,6 +270,28 @@ static int do_window(struct pass *pass, struct worker *workers)
 	return atomic_load(&pass->err);
 }
 
+/* Another LBA has the slot in the table already (pass 4 tells of it): this one is checked at once. */
+static int check_shared(struct pass *pass, const struct mls_index_rec *rec, uint64_t run)
+{
+	struct mls_finding finding = mls_finding_init(MLS_FOUND_DATA_DAMAGED);
+	void *block = mls_blocks_alloc(1);
+	int err = block ? mls_inspect_read(pass->x, rec, block) : MLS_ENOMEM;
+
+	if (err != MLS_ENOMEM && err) {
+		finding.run = run;
+		finding.hba = mls_loc_hba(rec->hba);
+		finding.lba = rec->lba;
+		finding.nr_blocks = finding.nr_lbas = 1;
+		mls_inspect_report(pass->x, &finding, "its slot is another LBA's");
+	}
+	if (err != MLS_ENOMEM)
+		err = pass->sink ? pass->sink(pass->sink_arg, rec->lba, err ? NULL : block) : 0;
+	if (block)
+		mls_wipe(block, MLS_BLOCK_BYTES);
+	mls_blocks_free(block);
+	return err;
+}
+
 static int want(void *arg, const struct mls_inspect_rec *rec)
 {
 	struct pass *pass = arg;
@@ -281,6 +303,8 @@ static int want(void *arg, const struct mls_inspect_rec *rec)
 	    run < pass->first_run || run - pass->first_run >= pass->nr_runs)
 		return 0;
 	wanted = &pass->wanted[(run - pass->first_run) * pass->x->nr_slots + slot];
+	if (wanted->lba != MLS_LBA_NONE)
+		return check_shared(pass, &rec->rec, run);
 	wanted->lba = rec->rec.lba;
 	memcpy(wanted->tag, rec->rec.tag, MLS_TAG_BYTES);
 	return 0;

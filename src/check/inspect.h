@@ -89,6 +89,7 @@ struct mls_inspect {
 
 	struct mls_inspect_area areas[MLS_NR_JOURNAL_AREAS];
 	int area;				/* the one the state comes from; -1: none could be read */
+	bool consistent;			/* journal and WAL belong together: the passes from 2 on make sense */
 	enum mls_verdict_kind verdict;
 	struct mls_sync_head accepted;		/* the sync that an opening would take; if refused, the newest */
 	char recovery[160];			/* NEEDS_RECOVERY: what it will do */
@@ -97,6 +98,7 @@ struct mls_inspect {
 	struct mls_inspect_group *groups;	/* from the WAL's start on, as it is in lsm.wal_start */
 	size_t nr_groups;
 	bool wal_more_behind;
+	bool wal_bad;				/* a group can't be, or can't be read: the WAL ends there */
 
 	struct mls_inspect_log *logs;		/* ascending by id */
 	size_t nr_logs;

@@ -94,11 +94,11 @@ struct merge {
 
 /* ---- A table's records ---- */
 
-static bool block_possible(const struct mls_sst_block_disk *block)
+static bool block_possible(const struct source *source, uint64_t at, const struct mls_sst_block_disk *block)
 {
-	unsigned nr = mls_sst_block_nr(block);
+	uint64_t left = source->table->info.nr_records - at * MLS_SST_RECS_PER_BLOCK;
 
-	return nr > 0 && nr <= MLS_SST_RECS_PER_BLOCK;
+	return mls_sst_block_nr(block) == mls_min_u64(left, MLS_SST_RECS_PER_BLOCK);
 }
 
 /* The next blocks; one by one if they can't be had together. */
@@ -114,7 +114,7 @@ static int read_ahead(struct source *source)
 
 		if (one == MLS_ENOMEM)
 			return one;
-		source->valid[i] = one == 0 && block_possible(&source->blocks[i]);
+		source->valid[i] = one == 0 && block_possible(source, source->next_block + i, &source->blocks[i]);
 	}
 	source->next_block += nr;
 	source->nr_ahead = nr;
@@ -133,7 +133,7 @@ static int seek_table(struct source *source, uint64_t lba)
 
 		if (err == MLS_ENOMEM)
 			return err;
-		if (err || !block_possible(source->blocks) || mls_sst_block_lba(source->blocks, 0) > lba)
+		if (err || !block_possible(source, mid, source->blocks) || mls_sst_block_lba(source->blocks, 0) > lba)
 			high = mid;
 		else
 			low = mid;
@@ -377,7 +377,8 @@ int mls_inspect_records(struct mls_inspect *x, uint64_t lba, uint64_t end,
 		struct mls_inspect_rec *rec = &source->rec;
 
 		rec->doubtful = is_doubtful(&m, source);
-		rec->newest = rec->accepted && !rec->doubtful && rec->rec.lba != settled_lba;
+		rec->newest = rec->accepted && !rec->doubtful && rec->rec.lba != settled_lba &&
+			      rec->rec.lba < x->sb.geo.disk_blocks;
 		if (rec->newest)
 			settled_lba = rec->rec.lba;
 		err = fn(arg, rec);

@@ -385,6 +385,7 @@ static int wal_problem(struct mls_inspect *x, enum mls_finding_code code, const 
 {
 	struct mls_finding finding = mls_finding_init(code);
 
+	x->wal_bad = true;
 	finding.hba = x->wal_hba + pos->seq % x->wal_blocks;
 	finding.nr_blocks = 1;
 	mls_inspect_report(x, &finding, "block %" PRIu64 " of the WAL: %s", pos->seq, mls_strerror(err));
@@ -422,7 +423,7 @@ static int read_wal(struct mls_inspect *x)
 	int err;
 
 	free_groups(x);
-	x->wal_more_behind = false;
+	x->wal_more_behind = x->wal_bad = false;
 	err = mls_block_ring_init(&ring, x->dev, x->wal_hba, x->wal_blocks);
 	if (!err)
 		err = mls_chain_reader_new(&reader, &ring, x->keys, MLS_WAL_LABEL, &pos);
@@ -495,6 +496,7 @@ static int last_group_holds(struct mls_inspect *x, bool *holds)
 struct attempt {
 	enum mls_verdict verdict;
 	bool loaded, accept_last, is_of;
+	bool wal_bad;			/* recovery would refuse it for that alone */
 	struct mls_sync_head newest;
 };
 
@@ -505,6 +507,7 @@ static int judge(struct mls_inspect *x, const struct mls_inspect_area *area, str
 	int err = 0;
 
 	attempt->newest = *mls_replay_newest(&replay);
+	attempt->wal_bad = x->wal_bad;
 	attempt->accept_last = replay.has_last;
 	attempt->verdict = mls_verdict_of(x->has_trust ? &x->trust : NULL, x->sb.generation, &replay, false);
 	if (attempt->verdict == MLS_VERDICT_IF_WHOLE)
@@ -536,7 +539,7 @@ static int load(struct mls_inspect *x, struct mls_inspect_area *area, bool *load
 
 static bool is_accepted(const struct attempt *attempt)
 {
-	return attempt->loaded && attempt->is_of &&
+	return attempt->loaded && attempt->is_of && !attempt->wal_bad &&
 	       (attempt->verdict == MLS_VERDICT_NEWEST || attempt->verdict == MLS_VERDICT_IF_WHOLE);
 }
 
@@ -642,12 +645,18 @@ static void settle_tables(struct mls_inspect *x)
 /* Load the chosen area for good, and tell of it. */
 static int settle(struct mls_inspect *x, unsigned area, const struct attempt *attempt)
 {
+	mls_report_fn *report = x->report;
 	struct mls_replay replay;
 	bool loaded;
-	int err = load(x, &x->areas[area], &loaded, attempt->accept_last);
+	int err;
 
+	if (!attempt->is_of)
+		x->report = NULL;	/* what doesn't belong together can't but contradict itself */
+	err = load(x, &x->areas[area], &loaded, attempt->accept_last);
+	x->report = report;
 	if (err)
 		return err;
+	x->consistent = attempt->is_of;
 	x->area = (int)area;
 	x->areas[area].accepted = is_accepted(attempt);
 	replay = replay_of(x);
@@ -660,7 +669,8 @@ static int settle(struct mls_inspect *x, unsigned area, const struct attempt *at
 		note_recovery(x, attempt);
 	} else {
 		x->verdict = MLS_INSPECT_REFUSED;
-		report_refusal(x, attempt);
+		if (!attempt->wal_bad)
+			report_refusal(x, attempt);
 	}
 	return 0;
 }

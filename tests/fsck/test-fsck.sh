@@ -1,0 +1,118 @@
+#!/bin/sh
+# SPDX-License-Identifier: MPL-2.0
+# test-fsck.sh - golden tests of mlsdisk-fsck: damage, what it finds, what it repairs, what is left.
+#
+# For each line of `expected`: a copy of one small disk is damaged in one way (damage.c); then
+#   1. fsck --data finds exactly the codes listed, with that exit status, and changes no byte;
+#   2. fsck -p --data ends with that exit status;
+#   3. fsck --data again finds exactly what is left, with that exit status.
+# MLS_FSCK_PRINT=1 prints the lines as they are now, instead of comparing them.
+
+fsck=${MLS_BUILD_DIR:-.}/mlsdisk-fsck
+damage=${MLS_BUILD_DIR:-.}/tests/fsck/damage
+expected=${srcdir:-.}/tests/fsck/expected
+tmp=$(mktemp -d "${TMPDIR:-/tmp}/mlsdisk-fsck.XXXXXX") || exit 99
+trap 'rm -rf "$tmp"' EXIT
+trap 'exit 99' HUP INT TERM
+failed=0
+
+# look OPTIONS...: sets codes and status.
+look() {
+	"$fsck" --json --key-file="$tmp/case/key" --trusted-store="file:$tmp/case/store" "$@" "$tmp/case/disk.img" \
+		>"$tmp/out" 2>"$tmp/err"
+	status=$?
+	codes=$(sed -n 's/^{"type":"finding","code":"\([^"]*\)".*/\1/p' "$tmp/out" | sort -u | tr '\n' ' ')
+	codes=${codes% }
+}
+
+sum() {
+	cat "$tmp/case/disk.img" "$tmp/case/store" 2>/dev/null | cksum
+}
+
+# run KIND: sets found, "KIND: codes = status; -p = status; codes = status".
+run() {
+	rm -rf "$tmp/case"
+	cp -r "$tmp/base" "$tmp/case"
+	"$damage" "$1" "$tmp/case" || exit 99
+	before=$(sum)
+	look --data
+	found="$1: ${codes:-none} = $status"
+	if [ "$before" != "$(sum)" ]; then
+		echo "$1: -n changed the disk or the trusted store"
+		failed=1
+	fi
+	look -p --data
+	found="$found; -p = $status"
+	look --data
+	found="$found; ${codes:-none} = $status"
+}
+
+# expect_status STATUS WHAT COMMAND...
+expect_status() {
+	wanted=$1
+	what=$2
+	shift 2
+	"$@" >"$tmp/out" 2>"$tmp/err"
+	status=$?
+	if [ "$status" -ne "$wanted" ]; then
+		echo "$what: expected exit status $wanted, found $status"
+		cat "$tmp/err"
+		failed=1
+	fi
+}
+
+mkdir "$tmp/base"
+"$damage" base "$tmp/base" || exit 99
+
+if [ -n "$MLS_FSCK_PRINT" ]; then
+	for kind in $("$damage" list); do
+		run "$kind"
+		echo "$found"
+	done
+	exit 0
+fi
+
+nr=0
+while read -r line; do
+	case $line in '' | '#'*) continue ;; esac
+	nr=$((nr + 1))
+	run "${line%%:*}"
+	if [ "$found" != "$line" ]; then
+		echo "expected  $line"
+		echo "found     $found"
+		cat "$tmp/out" "$tmp/err"
+		failed=1
+	fi
+done <"$expected"
+if [ "$nr" -ne "$("$damage" list | wc -l)" ]; then
+	echo "not all kinds of damage are in $expected"
+	failed=1
+fi
+
+# What isn't damage.
+rm -rf "$tmp/case"
+cp -r "$tmp/base" "$tmp/case"
+disk=$tmp/case/disk.img
+key=--key-file=$tmp/case/key
+store=--trusted-store=file:$tmp/case/store
+expect_status 16 "no BACKING" "$fsck"
+expect_status 16 "-n and -p" "$fsck" -n -p "$disk"
+expect_status 16 "-C x" "$fsck" -C x "$disk"
+expect_status 16 "unknown option" "$fsck" --nonsense "$disk"
+expect_status 16 "unknown store" "$fsck" "$key" --trusted-store=nonsense "$disk"
+expect_status 0 "--help" "$fsck" --help
+expect_status 0 "no store" "$fsck" "$key" --trusted-store=none "$disk"
+expect_status 0 "progress" "$fsck" -C 1 "$key" "$store" "$disk"
+if ! grep -q '^5 [0-9]* [0-9]* ' "$tmp/out"; then
+	echo "-C 1 gave no progress lines"
+	failed=1
+fi
+expect_status 8 "no such file" "$fsck" "$key" "$store" "$tmp/none"
+head -c 32 /dev/zero >"$tmp/zeros"
+expect_status 8 "wrong key" "$fsck" --key-file="$tmp/zeros" "$store" "$disk"
+head -c 1048576 /dev/zero >"$tmp/not"
+expect_status 8 "not an MlsDisk" "$fsck" "$key" "$store" "$tmp/not"
+if command -v flock >/dev/null; then
+	expect_status 8 "in use" flock -x "$disk" "$fsck" "$key" "$store" "$disk"
+fi
+exit "$failed"
