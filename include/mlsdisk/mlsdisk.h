@@ -331,8 +331,8 @@ struct mls_disk_stat {
 };
 MLS_API void mls_disk_stat(struct mls_disk *disk, struct mls_disk_stat *stat);
 
-/* Sync unless read-only or poisoned, stop the threads, free all. Returns the sync's result; the
- * disk is gone in any case. */
+/* Sync unless read-only or poisoned, stop the threads, free all. Returns the sync's result, or
+ * MLS_EPOISONED; the disk is gone in any case. */
 MLS_API int mls_disk_close(struct mls_disk *disk);
 
 #ifdef __cplusplus

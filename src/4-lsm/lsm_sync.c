@@ -209,6 +209,16 @@ void mls_lsm_abandon(struct mls_lsm *lsm, struct mls_lsm_cut *cut)
 	pthread_mutex_unlock(&lsm->mem_lock);
 }
 
+bool mls_lsm_poisoned(struct mls_lsm *lsm)
+{
+	bool poisoned;
+
+	pthread_mutex_lock(&lsm->mem_lock);
+	poisoned = lsm->err != 0;
+	pthread_mutex_unlock(&lsm->mem_lock);
+	return poisoned;
+}
+
 bool mls_lsm_dirty(struct mls_lsm *lsm)
 {
 	bool dirty;

@@ -167,6 +167,8 @@ void mls_lsm_abandon(struct mls_lsm *lsm, struct mls_lsm_cut *cut);
 
 /* Is there anything that a sync would have to make durable? */
 bool mls_lsm_dirty(struct mls_lsm *lsm);
+/* A worker or a sync failed: reads only, until it is opened again. */
+bool mls_lsm_poisoned(struct mls_lsm *lsm);
 
 /*
  * Space pressure: meet old records. Flushes the memtable if it holds synced versions and compacts

@@ -239,6 +239,8 @@ static int take_slots(struct mls_disk *disk, uint32_t nr, struct mls_seg_buf **b
 		if (err != MLS_ENOSPC)
 			return err;
 		err = mls_cleaner_wait(disk->cleaner);
+		if (err == MLS_ENOSPC && mls_lsm_poisoned(disk->lsm))
+			err = MLS_EPOISONED;	/* no space because nothing can be compacted any more */
 		if (err)
 			return err;
 	}

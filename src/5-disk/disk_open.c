@@ -298,6 +298,8 @@ int mls_disk_close(struct mls_disk *disk)
 			err = mls_seg_finish(disk->writer);	/* summaries: the cleaner's next round is cheap */
 		if (!err)
 			mls_punch_rest(disk, PUNCH_AT_CLOSE_NS);
+	} else if (!disk->opts.read_only) {
+		err = MLS_EPOISONED;
 	}
 	mls_disk_stack_free(disk);
 	free(disk);
@@ -336,5 +338,5 @@ void mls_disk_stat(struct mls_disk *disk, struct mls_disk_stat *stat)
 	stat->compactions = lsm.compactions;
 	stat->memtable_flushes = lsm.flushes;
 	stat->integrity_errors = atomic_load(&disk->count.integrity_errors);
-	stat->poisoned = atomic_load(&disk->poisoned);
+	stat->poisoned = atomic_load(&disk->poisoned) || mls_lsm_poisoned(disk->lsm);
 }
