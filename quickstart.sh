@@ -190,7 +190,7 @@ make_disk() {
 	)
 	if [ ! -e "$disk" ]; then
 		rm -f "$disk.new" "$store"*
-		"$build/mlsdisk-format" --size="$size" --key-file="$key" --trusted-store="file:$store" "$disk.new"
+		"$build/mlsdisk-format" --size="$size" --key-file="$key" --trusted-store="file:$store" "$disk.new" >/dev/null
 		mv "$disk.new" "$disk"
 	fi
 }
@@ -336,7 +336,7 @@ check) check ;;
 	"$@"
 	;;
 *)
-	sed -n '3,12s/^# \{0,1\}//p' "$0"
-	[[ ${1-} == --help || ${1-} == help ]]
+	sed -n '4,12s/^# \{0,1\}//p' "$0"
+	[[ ${1-} == --help || ${1-} == help ]] || exit 2
 	;;
 esac
