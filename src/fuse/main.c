@@ -163,6 +163,16 @@ static struct fuse_session *session_new(struct mls_fuse_options *options, struct
 	return session;
 }
 
+/* The kernel keeps even root out of another user's mount, and losetup runs as root. */
+static void say_who_may_use(const struct mls_fuse_options *options)
+{
+	const char *given = options->mount_options ? options->mount_options : "";
+
+	if (geteuid() != 0 && !strstr(given, "allow_other") && !strstr(given, "allow_root"))
+		mls_say(MLS_LOG_INFO, "only you can use %s, not even root: for losetup, add -o allow_other",
+			options->mount_point);
+}
+
 static void say_ready(const struct mls_fuse_options *options, const struct mls_image *image)
 {
 	char size[MLS_CLI_SIZE_TEXT_BYTES];
@@ -189,6 +199,7 @@ static int serve(struct fuse_session *session, const struct mls_fuse_options *op
 		mls_say(MLS_LOG_ERROR, "%s: the kernel ended the mount at once", options->mount_point);
 		return MLS_CLI_FAILED;
 	}
+	say_who_may_use(options);
 	say_ready(options, image);
 	mls_daemon_ready(daemon);
 
