@@ -76,6 +76,7 @@ int main(int argc, char **argv)
 {
 	const struct mls_secret secret = { key, sizeof key, false };
 	const struct mls_format_opts format = { .disk_bytes = DISK_BYTES };
+	struct mls_block_dev_ops no_discard;
 	const struct mls_open_opts open = { .inline_work = true, .memtable_records = MEMTABLE_RECORDS };
 	uint8_t uuid[MLS_UUID_BYTES];
 	struct mls_trusted_store *store;
@@ -89,6 +90,9 @@ int main(int argc, char **argv)
 	snprintf(uri, sizeof uri, "file:%s", argv[3]);
 	must(mls_uuid_new(uuid), "UUID");
 	must(mls_block_dev_open(&dev, argv[1], MLS_DEV_CREATE, mls_backing_bytes(DISK_BYTES)), "BACKING");
+	no_discard = *dev->ops;
+	no_discard.discard = NULL;	/* not every file system can, and it would show */
+	dev->ops = &no_discard;
 	must(mls_trusted_store_open(&store, uri, uuid), "store");
 	must(mls_disk_format(dev, store, &secret, uuid, &format), "format");
 	must(mls_disk_open(&disk, dev, store, &secret, &open), "open");
