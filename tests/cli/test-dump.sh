@@ -11,6 +11,7 @@ unset COLUMNS
 
 build=${MLS_BUILD_DIR:-$PWD}
 expected=$(cd "${srcdir:-.}/tests/cli/dump" && pwd)
+man=$expected/../../../man/mlsdisk-dump.8
 program=$build/mlsdisk-dump
 [ -x "$program" ] && [ -x "$build/tests/cli/make_disk" ] || exit 77
 work=$(mktemp -d "${TMPDIR:-/tmp}/mlsdisk-cli.XXXXXX")
@@ -165,12 +166,18 @@ says 1 "won't be overwritten" "${with_key[@]}" --svg=link disk map
 # ---- It never writes, and never tells a key ----
 cmp disk healthy || die "the disk was changed"
 cmp store healthy.store || die "the trusted store was changed"
+# Each key of the JSON is described.
 if command -v jq >/dev/null; then
 	for section in superblock journal chunks logs index "lba 5" "hba 293" stats map; do
 		# shellcheck disable=SC2086
-		"$program" --json "${with_key[@]}" disk $section | jq -e '.schema == 1 and .authentic' >/dev/null ||
-			die "$section: not the JSON it should be"
-	done
+		"$program" --json "${with_key[@]}" disk $section >section.json
+		jq -e '.schema == 1 and .authentic' section.json >/dev/null || die "$section: not the JSON it should be"
+		jq -r 'paths | .[-1] | strings' section.json
+	done | sort -u >keys
+	"$program" --json disk chunks 2>/dev/null | jq -r 'paths | .[-1] | strings' | sort -u >>keys
+	while read -r key; do
+		grep -qw -- "$key" "$man" || die "mlsdisk-dump(8) doesn't describe '$key' of the JSON"
+	done <keys
 fi
 [ "$failed" = 0 ] || die "see the differences above"
 echo "all well"
