@@ -10,7 +10,7 @@
 #include "cli/cli.h"
 
 static const char help_text[] =
-	"Usage: mlsdisk-fsck [-n|-p|-y] [--data] [-C FD] [--json]\n"
+	"Usage: mlsdisk-fsck [-n|-p|-y] [--data] [-C FD] [--json] [--salvage=FILE]\n"
 	"                    [--key-file=FILE] [--trusted-store=URI] BACKING\n"
 	"Check a secure disk that isn't in use, and repair what can be derived from what authenticates.\n"
 	"\n"
@@ -20,6 +20,8 @@ static const char help_text[] =
 	"  --data                 also authenticate every block of user data that is in use\n"
 	"  -C FD                  progress lines on file descriptor FD: pass, done, all, BACKING\n"
 	"  --json                 findings, one object a line, and a summary, on standard output\n"
+	"  --salvage=FILE         write everything that authenticates to a new, sparse raw image, and the\n"
+	"                         LBAs that are lost to FILE.map\n"
 	"  --key-file=FILE        the whole file is the secret ('-': standard input); default: ask for a\n"
 	"                         passphrase\n"
 	"  --trusted-store=URI    file:PATH, or none; default: a file named after the disk's UUID in\n"
@@ -35,6 +37,7 @@ enum { OPT_DATA = 256, OPT_JSON, OPT_SALVAGE, OPT_KEY_FILE, OPT_TRUSTED_STORE, O
 static const struct option long_options[] = {
 	{ "data", no_argument, NULL, OPT_DATA },
 	{ "json", no_argument, NULL, OPT_JSON },
+	{ "salvage", required_argument, NULL, OPT_SALVAGE },
 	{ "key-file", required_argument, NULL, OPT_KEY_FILE },
 	{ "trusted-store", required_argument, NULL, OPT_TRUSTED_STORE },
 	{ "help", no_argument, NULL, OPT_HELP },

@@ -12,12 +12,17 @@
  *
  * With -n the device is opened read-only, and the trusted store is only read.
  */
+#include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "check/repair.h"
+#include "check/salvage.h"
 #include "cli/cli.h"
 #include "cli/cli_secret.h"
 #include "fsck_args.h"
@@ -36,6 +41,8 @@ struct fsck {
 	struct mls_inspect *x;			/* of the last look */
 	unsigned nr_headings;			/* passes announced so far */
 	bool repaired, data_done;
+	struct mls_salvage salvage;
+	int salvage_err;			/* noting what is lost failed */
 };
 
 static volatile sig_atomic_t cancelled;
@@ -65,9 +72,30 @@ static void begin_passes(struct fsck *f, unsigned upto)
 		fsck_pass_begin(&f->problems, f->nr_headings, what[f->nr_headings]);
 }
 
+/* Findings of passes 3 and 4 that say which LBAs can't be read. */
+static void note_lost(struct fsck *f, const struct mls_finding *finding)
+{
+	switch (finding->code) {
+	case MLS_FOUND_LOG_DAMAGED:
+	case MLS_FOUND_LOG_UNREADABLE:
+	case MLS_FOUND_LOG_MALFORMED:
+	case MLS_FOUND_TABLE_NO_LOG:
+	case MLS_FOUND_TABLE_MALFORMED:
+	case MLS_FOUND_LBA_NOWHERE:
+	case MLS_FOUND_LBA_DEAD:
+		break;
+	default:
+		return;
+	}
+	if (f->args.salvage && !f->repaired && finding->lba != MLS_FINDING_NOWHERE && finding->nr_lbas && !f->salvage_err)
+		f->salvage_err = mls_salvage_lose(&f->salvage, finding->lba, finding->nr_lbas, finding->code);
+}
+
 static void report(void *arg, const struct mls_finding *finding)
 {
 	struct fsck *f = arg;
+
+	note_lost(f, finding);
 
 	fsck_progress_wipe(&f->progress);
 	begin_passes(f, mls_finding_pass(finding->code));
@@ -155,6 +183,72 @@ static int look_at_data(struct fsck *f)
 	begin_passes(f, 6);
 	f->data_done = true;
 	return mls_inspect_check_data(f->x, NULL, NULL, tell_progress, f);
+}
+
+/* ---- Salvage ---- */
+
+static int write_map(const struct fsck *f, const char *path)
+{
+	const struct mls_salvage *s = &f->salvage;
+	FILE *map = fopen(path, "wx");
+	bool failed_to_write;
+
+	if (!map)
+		return MLS_EIO;
+	fprintf(map, "# %s: %" PRIu64 " blocks saved, %" PRIu64 " lost or in ranges that may be lost; from the %s\n",
+		f->args.backing, s->nr_saved, s->nr_lost, s->from_summaries ? "segments: freshness isn't proven" : "index");
+	fprintf(map, "# first LBA, last LBA, reason\n");
+	for (size_t i = 0; i < s->nr_ranges; i++)
+		fprintf(map, "%" PRIu64 " %" PRIu64 " %s\n", s->lost[i].lba, s->lost[i].lba + s->lost[i].nr_lbas - 1,
+			mls_finding_name(s->lost[i].why));
+	failed_to_write = ferror(map);
+	return fclose(map) || failed_to_write ? MLS_EIO : 0;
+}
+
+static int salvage_to(struct fsck *f, const char *map_path)
+{
+	struct mls_salvage *s = &f->salvage;
+	off_t bytes = (off_t)(f->x->sb.geo.disk_blocks * MLS_BLOCK_BYTES);
+	int err = f->salvage_err;
+
+	if (!err && ftruncate(s->image_fd, bytes) < 0)
+		err = MLS_EIO;
+	if (!err)
+		err = mls_salvage_run(s);
+	if (!err && fsync(s->image_fd) < 0)
+		err = MLS_EIO;
+	if (!err)
+		err = write_map(f, map_path);
+	if (!err && !f->args.json)
+		printf("Salvaged %" PRIu64 " blocks to %s; %" PRIu64 " lost, see %s\n", s->nr_saved, f->args.salvage,
+		       s->nr_lost, map_path);
+	return err;
+}
+
+/* Instead of the data pass: it reads the same, and tells the same. */
+static int salvage(struct fsck *f)
+{
+	char map_path[4096];
+	int err;
+
+	if (!f->x->authentic) {
+		mls_cli_error("%s: nothing can be salvaged without a superblock that can be believed", f->args.backing);
+		return 0;
+	}
+	snprintf(map_path, sizeof map_path, "%s.map", f->args.salvage);
+	f->salvage.x = f->x;
+	f->salvage.progress = tell_progress;
+	f->salvage.progress_arg = f;
+	f->salvage.image_fd = open(f->args.salvage, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (f->salvage.image_fd < 0) {
+		mls_cli_error("%s: %s", f->args.salvage, strerror(errno));
+		return MLS_EEXIST;
+	}
+	begin_passes(f, 6);
+	f->data_done = f->x->consistent;
+	err = salvage_to(f, map_path);
+	close(f->salvage.image_fd);
+	return err;
 }
 
 /* ---- Repairing ---- */
@@ -309,10 +403,12 @@ static int check(struct fsck *f)
 	if (status)
 		return status;
 	err = look(f);
-	if (!err && f->args.data)
+	if (!err && f->args.salvage)
+		err = salvage(f);
+	else if (!err && f->args.data)
 		err = look_at_data(f);
 	if (err)
-		return failed(f, f->args.backing, err);
+		return failed(f, f->args.salvage && err == MLS_EEXIST ? f->args.salvage : f->args.backing, err);
 	if (f->args.mode != FSCK_LOOK) {
 		err = repair(f);
 		if (err)
@@ -342,6 +438,7 @@ int main(int argc, char **argv)
 	f.problems.json = f.again.json = f.args.json;
 	fsck_progress_init(&f.progress, f.args.progress_fd, f.args.backing);
 	status = check(&f);
+	mls_salvage_release(&f.salvage);
 	mls_inspect_close(f.x);
 	mls_trusted_store_destroy(f.store);
 	mls_block_dev_destroy(f.dev);

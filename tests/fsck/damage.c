@@ -574,6 +574,23 @@ static void crash_unsynced(struct lab *l)
 	require(rename(image, l->image) == 0 && rename(store, l->store_path) == 0, "rename");
 }
 
+/* All is synced, but the open segment has no summary: only the WAL knows what is in it. */
+static void crash_open_segment(struct lab *l)
+{
+	char image[600], store[600];
+	struct mls_disk *disk = open_disk(l);
+
+	side_path(l, image, "crash.img");
+	side_path(l, store, "crash.store");
+	write_range(disk, 50, 60, 91);
+	must(mls_disk_sync(disk), "sync");
+	copy_file(l->image, image);
+	copy_file(l->store_path, store);
+	must(mls_disk_close(disk), "close");
+	close_files(l);
+	require(rename(image, l->image) == 0 && rename(store, l->store_path) == 0, "rename");
+}
+
 /* ---- Kinds: journal, WAL ---- */
 
 static void journal_flip(struct lab *l) { flip(l, l->x->areas[l->x->area].hba, 500); }
@@ -936,6 +953,7 @@ static const struct kind {
 	{ "crash-in-sync", crash_in_sync },
 	{ "crash-torn-sync", crash_torn_sync },
 	{ "crash-unsynced", crash_unsynced },
+	{ "crash-open-segment", crash_open_segment },
 	{ "journal-flip", journal_flip },
 	{ "journal-other", journal_other },
 	{ "journal-torn", journal_torn },

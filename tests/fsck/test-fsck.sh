@@ -115,4 +115,39 @@ expect_status 8 "not an MlsDisk" "$fsck" "$key" "$store" "$tmp/not"
 if command -v flock >/dev/null; then
 	expect_status 8 "in use" flock -x "$disk" "$fsck" "$key" "$store" "$disk"
 fi
+expect_status 8 "salvage onto a file" "$fsck" "$key" "$store" --salvage="$tmp/zeros" "$disk"
+
+# Salvage: the whole disk; with damaged blocks; and, without a journal, the same blocks from the segments.
+# salvage STATUS NAME LOST
+salvage() {
+	rm -f "$tmp/$2.img" "$tmp/$2.img.map"
+	expect_status "$1" "salvage $2" "$fsck" "$key" "$store" --salvage="$tmp/$2.img" "$disk"
+	lost=$(awk '!/^#/ { n += $2 - $1 + 1 } END { print n + 0 }' "$tmp/$2.img.map")
+	if [ "$lost" -ne "$3" ]; then
+		echo "salvage $2: expected $3 LBAs lost, found $lost"
+		cat "$tmp/$2.img.map"
+		failed=1
+	fi
+}
+salvage 0 whole 0
+"$damage" data-flip "$tmp/case"
+salvage 4 flipped 1
+if [ "$(cmp -l "$tmp/whole.img" "$tmp/flipped.img" | wc -l)" -gt 4096 ]; then
+	echo "salvage flipped: other blocks differ, too"
+	failed=1
+fi
+cp "$tmp/base/disk.img" "$disk"
+"$damage" sst-record "$tmp/case"
+expect_status 4 "salvage index" "$fsck" "$key" "$store" --salvage="$tmp/index.img" "$disk"
+cp "$tmp/base/disk.img" "$disk"
+"$damage" journal-flip "$tmp/case"
+salvage 4 segments 0
+cmp "$tmp/whole.img" "$tmp/segments.img" || failed=1
+rm -rf "$tmp/case"
+cp -r "$tmp/base" "$tmp/case"
+"$damage" crash-open-segment "$tmp/case"
+salvage 0 open 0
+"$damage" journal-flip "$tmp/case"
+salvage 4 rescued 0
+cmp "$tmp/open.img" "$tmp/rescued.img" || failed=1
 exit "$failed"
