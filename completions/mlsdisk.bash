@@ -16,7 +16,7 @@ _mlsdisk_options() {
 		options+=" -f --foreground -o"
 		;;
 	mlsdisk-fsck)
-		options="-n -p -y --data -C --json --key-file= --trusted-store="
+		options="-n -p -y --data -C --json --salvage= --key-file= --trusted-store="
 		;;
 	mlsdisk-dump)
 		options="--json --key-file= --trusted-store= --data --svg="
@@ -40,7 +40,7 @@ _mlsdisk_files() {
 # The value $2 of option $1.
 _mlsdisk_value() {
 	case $1 in
-	--key-file | --new-key-file | --svg) _mlsdisk_files "$2" ;;
+	--key-file | --new-key-file | --salvage | --svg) _mlsdisk_files "$2" ;;
 	--trusted-store)
 		_mlsdisk_words "file: none" "$2"
 		[[ ${COMPREPLY[0]-} != file: ]] || compopt -o nospace 2>/dev/null
