@@ -6,10 +6,14 @@
  * signals are caught, noted, and raised again once the terminal is as it was. After a stop (^Z) the
  * question is asked again.
  */
+#ifdef HAVE_CONFIG_H
+#include <config.h>
+#endif
 #include "cli/cli_secret.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -105,14 +109,25 @@ static void write_tty(int tty, const char *text)
 		return;		/* the answer can still be typed */
 }
 
-/* Up to the newline, or a signal. Returns the number of bytes, or -1: errno, or got_signal, says why. */
-static ssize_t read_line(int tty, char *room)
+/*
+ * Up to the newline, or a signal. Returns the number of bytes, or -1: errno, or got_signal, says why.
+ *
+ * unblocked  lets the caught signals in. They are blocked but in ppoll: one that came between two
+ *            reads would be noted, and the next read wait all the same. tty is non-blocking.
+ */
+static ssize_t read_line(int tty, char *room, const sigset_t *unblocked)
 {
+	struct pollfd typed = { .fd = tty, .events = POLLIN };
 	size_t nr = 0;
 
 	while (nr <= MLS_CLI_SECRET_MAX_BYTES) {
-		ssize_t n = read(tty, room + nr, 1);
+		ssize_t n;
 
+		if (ppoll(&typed, 1, NULL, unblocked) < 0)
+			return -1;
+		n = read(tty, room + nr, 1);
+		if (n < 0 && errno == EAGAIN)
+			continue;		/* ^C has taken the line away again */
 		if (n < 0)
 			return -1;
 		if (n == 0 || room[nr] == '\n')
@@ -127,11 +142,17 @@ static ssize_t ask_once(int tty, const char *prompt, char *room)
 {
 	struct sigaction catch = { .sa_handler = note_signal }, old_action[NR_CAUGHT];
 	struct termios old, quiet;
+	sigset_t block, old_mask;
 	ssize_t nr = -1;
 	int saved_errno;
 
 	got_signal = 0;
-	sigemptyset(&catch.sa_mask);		/* without SA_RESTART: read() must return */
+	sigemptyset(&catch.sa_mask);		/* without SA_RESTART: ppoll() must return */
+	sigemptyset(&block);
+	for (size_t i = 0; i < NR_CAUGHT; i++)
+		if (caught[i] != SIGTTIN && caught[i] != SIGTTOU)	/* these come from our own calls */
+			sigaddset(&block, caught[i]);
+	sigprocmask(SIG_BLOCK, &block, &old_mask);
 	for (size_t i = 0; i < NR_CAUGHT; i++)
 		sigaction(caught[i], &catch, &old_action[i]);
 
@@ -142,7 +163,7 @@ static ssize_t ask_once(int tty, const char *prompt, char *room)
 		if (tcsetattr(tty, TCSAFLUSH, &quiet) == 0) {
 			write_tty(tty, prompt);
 			write_tty(tty, ": ");
-			nr = read_line(tty, room);
+			nr = read_line(tty, room, &old_mask);
 		}
 		saved_errno = errno;
 		while (tcsetattr(tty, TCSAFLUSH, &old) < 0 && errno == EINTR && !got_signal)
@@ -151,6 +172,7 @@ static ssize_t ask_once(int tty, const char *prompt, char *room)
 		errno = saved_errno;
 	}
 	saved_errno = errno;
+	sigprocmask(SIG_SETMASK, &old_mask, NULL);	/* what came meanwhile is noted here */
 	for (size_t i = 0; i < NR_CAUGHT; i++)
 		sigaction(caught[i], &old_action[i], NULL);
 	errno = saved_errno;
@@ -194,7 +216,7 @@ static int ask_passphrase(const char *prompt, bool confirm, char *room, size_t *
 	size_t again_bytes = 0;
 	int tty, err;
 
-	tty = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
+	tty = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	if (tty < 0) {
 		mls_cli_error("no terminal to ask for a passphrase on; use --key-file=FILE");
 		return MLS_EINVAL;
