@@ -254,11 +254,15 @@ down() {
 passed=0 failed=0
 logs=$build/logs
 
-# The sums that automake's harness prints.
+# The sums in the summaries that automake's harness prints. (A failed test's log has its numbers once more.)
 count() {
 	local log=$1 word=$2
 
-	awk -v word="$word:" '$1 == "#" && $2 == word { sum += $3 } END { print sum + 0 }' "$log"
+	awk -v word="$word:" '
+		/^Testsuite summary for/ { on = 1 }
+		on && $1 == "#" && $2 == word { sum += $3 }
+		on && $1 == "#" && $2 == "ERROR:" { on = 0 }
+		END { print sum + 0 }' "$log"
 }
 
 # step NAME FUNCTION... : one line, and the end of the log if it failed
@@ -277,7 +281,7 @@ step() {
 	failed=$((failed + nr_failed))
 	printf '%s  %-12s %4d tests, %4d s\n' "$ok" "$name" "$(count "$log" TOTAL)" $((SECONDS - began))
 	if [ "$ok" = FAIL ]; then
-		grep -E '^(FAIL|ERROR|XPASS): ' "$log" || true
+		grep -E '^(FAIL|ERROR|XPASS): ' "$log" | sort -u || true
 		tail -n 40 "$log" | sed 's/^/    /'
 		say "    (all of it: $log)"
 	fi
