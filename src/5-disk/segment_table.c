@@ -567,8 +567,8 @@ static int apply_add(struct mls_segment_table *table, const struct mls_seg_edit 
 	if (birth > entry->birth) {
 		if (!table->loading)
 			return 0;	/* never at run time: lives begin in open_run */
-		if (!key)
-			return MLS_EFORMAT;
+		if (!key)		/* a snapshot leaves out keys that only dead lives had */
+			return journaled ? MLS_EFORMAT : 0;
 		entry_begin(table, entry, birth, key, MLS_SEG_CLOSED);
 		if (birth >= table->next_birth)
 			table->next_birth = birth + 1;

@@ -345,7 +345,19 @@ static void claim_chunks(struct mls_inspect *x)
 			claim_chunk(x, &x->logs[i], chunk);
 }
 
-/* Segments and keys that a WAL group announces. A run that is a chunk by now has ended that life. */
+/* Has the announced life ended? Its run is a chunk by now, or a snapshot left its key out. */
+static bool announced_in_vain(const struct mls_inspect *x, const struct mls_seg_edit *edit)
+{
+	const struct mls_inspect_run *run;
+
+	if (edit->type == MLS_SEG_EDIT_KEY || edit->run >= x->nr_runs)
+		return false;
+	run = &x->runs[edit->run];
+	return run->kind == MLS_RUN_CHUNK || run->kind == MLS_RUN_TWICE ||
+	       (edit->type == MLS_SEG_EDIT_ADD && edit->birth > run->birth && !key_by_id(x, edit->key_id));
+}
+
+/* Segments and keys that a WAL group announces. */
 static int take_announcements(struct mls_inspect *x, const struct mls_wal_group *group)
 {
 	const uint8_t *at = group->announce;
@@ -360,8 +372,7 @@ static int take_announcements(struct mls_inspect *x, const struct mls_wal_group 
 			bad_segment(x, MLS_FINDING_NOWHERE, "an announcement in the WAL that can't be");
 			return 0;
 		}
-		if (edit.type == MLS_SEG_EDIT_KEY || edit.run >= x->nr_runs ||
-		    (x->runs[edit.run].kind != MLS_RUN_CHUNK && x->runs[edit.run].kind != MLS_RUN_TWICE))
+		if (!announced_in_vain(x, &edit))
 			err = apply_seg(x, at, bytes);
 		at += bytes;
 		left -= bytes;
