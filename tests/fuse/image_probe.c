@@ -332,6 +332,7 @@ static int fill(const char *image, const char *model, uint64_t state)
 		CHECK(pwrite(model_fd, blocks, NR * BLOCK, at) == NR * BLOCK);
 	}
 	CHECK(fsync(fd) == 0 && close(fd) == 0 && close(model_fd) == 0);
+	free(blocks);
 	return 0;
 }
 
@@ -375,6 +376,7 @@ static int storm(const char *image, const char *model, uint64_t state)
 	while (write_once(fd, -1, size, buf, &state))
 		;
 	CHECK(errno != ENOSPC); /* BACKING is large enough to be overwritten for ever */
+	free(buf);
 	return 0;
 }
 
@@ -448,6 +450,9 @@ static int after_storm(const char *image, const char *model_path, uint64_t state
 	fd = open_or_die(model_path, O_WRONLY);
 	for (off_t at = 0; at < size; at += 1 << 20)
 		CHECK(pwrite(fd, model + at, 1 << 20, at) == 1 << 20);
+	free(found);
+	free(model);
+	free(data);
 	return 0;
 }
 
@@ -464,6 +469,7 @@ static int write_and_hold(const char *image, const char *model, uint64_t state)
 	fflush(stdout);
 	while (read(STDIN_FILENO, &c, 1) > 0)
 		;
+	free(buf);
 	return 0;
 }
 
@@ -507,6 +513,8 @@ static int compare(const char *image, const char *model)
 		compare_run(&v, fd, at, found, expected, bytes / BLOCK);
 	}
 	printf("same %lu eio %lu wrong %lu\n", v.same, v.eio, v.wrong);
+	free(found);
+	free(expected);
 	return v.wrong ? 1 : v.eio ? 3 : 0;
 }
 
@@ -524,6 +532,7 @@ static int flush(const char *device, unsigned nr)
 		fflush(stdout);
 		CHECK(read(STDIN_FILENO, &c, 1) == 1);
 	}
+	free(block);
 	return 0;
 }
 
