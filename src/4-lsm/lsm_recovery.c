@@ -25,17 +25,6 @@
 
 /* ---- Replay ---- */
 
-static struct mls_sync_head head_of_start(const struct mls_wal_start *start)
-{
-	struct mls_sync_head head = { .sync_id = start->sync_id,
-				      .commit = start->commit,
-				      .generation = start->generation };
-
-	memcpy(head.tag, start->pos.tag, sizeof head.tag);
-	memcpy(head.session, start->session, sizeof head.session);
-	return head;
-}
-
 static int apply_held(struct mls_lsm *lsm)
 {
 	const struct mls_wal_group *group = &lsm->held;
@@ -129,7 +118,7 @@ int mls_lsm_replay_begin(struct mls_lsm *lsm, struct mls_replay *replay)
 		return MLS_EFORMAT;
 	}
 	lsm->before = lsm->behind = lsm->state.wal_start;
-	lsm->before_head = head_of_start(&lsm->behind);
+	lsm->before_head = mls_wal_start_head(&lsm->behind);
 	err = read_wal(lsm, &more_behind);
 	if (err) {
 		mls_lsm_forget(lsm);

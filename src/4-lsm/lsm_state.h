@@ -14,6 +14,7 @@
 #define MLS_LSM_LSM_STATE_H
 
 #include <pthread.h>
+#include <string.h>
 
 #include "1-crypto/crypto_chain.h"
 #include "4-lsm/lsm_tree.h"
@@ -36,6 +37,17 @@ struct mls_wal_start {
 	uint64_t commit;
 	uint64_t generation;
 };
+
+static inline struct mls_sync_head mls_wal_start_head(const struct mls_wal_start *start)
+{
+	struct mls_sync_head head = { .sync_id = start->sync_id,
+				      .commit = start->commit,
+				      .generation = start->generation };
+
+	memcpy(head.tag, start->pos.tag, sizeof head.tag);
+	memcpy(head.session, start->session, sizeof head.session);
+	return head;
+}
 
 struct mls_lsm_state {
 	pthread_mutex_t lock;

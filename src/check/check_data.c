@@ -196,7 +196,7 @@ static int check_segment(struct worker *w, uint64_t run)
 	err = mls_inspect_summary(x, run, &w->summary);
 	if (err == MLS_ENOMEM)
 		return err;
-	has_summary = err == 0 && w->summary.birth == x->runs[run].birth;
+	has_summary = err == 0 && mls_inspect_summary_is_of(x, &w->summary);
 	err = 0;
 	for (uint32_t slot = 0; slot < x->nr_slots && !err; slot++)
 		if (wanted_at(pass, run, slot)->lba != MLS_LBA_NONE)

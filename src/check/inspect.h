@@ -199,6 +199,9 @@ struct mls_inspect_summary {
 /* What authenticates at the end of run, of whatever life. MLS_ENOENT: no summary; MLS_EIO; MLS_ENOMEM. */
 MLS_MUST_CHECK int mls_inspect_summary(struct mls_inspect *x, uint64_t run, struct mls_inspect_summary *summary);
 
+/* Is it of the run's present life? Births that a crash took back are given again, under another key. */
+bool mls_inspect_summary_is_of(const struct mls_inspect *x, const struct mls_inspect_summary *summary);
+
 /* ---- Passes from 2 on; each reports, and fails only if it can't go on ---- */
 
 /* Called now and then; done of all, in units of the pass. */

@@ -83,3 +83,11 @@ out:
 	mls_blocks_free(blocks);
 	return err;
 }
+
+bool mls_inspect_summary_is_of(const struct mls_inspect *x, const struct mls_inspect_summary *summary)
+{
+	const struct mls_inspect_run *entry = &x->runs[summary->run];
+
+	return summary->birth == entry->birth && entry->key &&
+	       memcmp(entry->key->salt, summary->key_salt, MLS_SALT_BYTES) == 0;
+}

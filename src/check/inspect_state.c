@@ -457,18 +457,9 @@ static int read_wal(struct mls_inspect *x)
 
 /* ---- The verdict ---- */
 
-static struct mls_sync_head head_of_start(const struct mls_wal_start *start)
-{
-	struct mls_sync_head head = { .sync_id = start->sync_id, .commit = start->commit };
-
-	memcpy(head.tag, start->pos.tag, sizeof head.tag);
-	memcpy(head.session, start->session, sizeof head.session);
-	return head;
-}
-
 static struct mls_replay replay_of(const struct mls_inspect *x)
 {
-	struct mls_replay replay = { .before = head_of_start(&x->lsm.wal_start), .more_behind = x->wal_more_behind };
+	struct mls_replay replay = { .before = mls_wal_start_head(&x->lsm.wal_start), .more_behind = x->wal_more_behind };
 
 	if (x->nr_groups) {
 		replay.has_last = true;

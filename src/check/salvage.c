@@ -4,8 +4,9 @@
  *
  * With an index this is pass 6 with a sink. Without one, LBAs are done in windows: a walk over all lives
  * (a segment's summary, or what the WAL says of a segment that has none) finds, for each LBA of the
- * window, its newest version; a second walk reads the lives' blocks, segment by segment, and writes out
- * those that won and authenticate. A version that won and doesn't authenticate is lost: an older one must
+ * window, its newest version (births that a crash took back are given again: of equal ones the later epoch
+ * counts). A second walk reads the lives' blocks, segment by segment, and writes out those that won and
+ * authenticate. A version that won and doesn't authenticate is lost: an older one must
  * not take its place.
  */
 #include "check/salvage.h"
@@ -22,7 +23,7 @@
 #include "base/checked.h"
 #include "check/inspect_internal.h"
 
-#define WINDOW_LBAS (UINT64_C(4) << 20)		/* 64 MiB of table */
+#define WINDOW_LBAS (UINT64_C(4) << 20)		/* 96 MiB of table */
 
 /* ---- Lost and saved ---- */
 
@@ -150,8 +151,8 @@ struct rescue {
 	struct mls_data_key *keys;		/* by salt, as met */
 
 	struct winner {
-		uint64_t birth;			/* 0: no version */
-		uint64_t slot;
+		uint64_t birth, epoch;		/* birth 0: no version */
+		uint64_t loc;
 	} *winners;				/* of the window */
 	uint64_t first_lba, nr_lbas;
 	struct mls_inspect_summary summary;	/* of the life that is being looked at */
@@ -319,10 +320,12 @@ static int look_at_life(struct rescue *r, uint64_t run)
 
 	if (err == MLS_ENOMEM || (err && !salt))
 		return err == MLS_ENOMEM ? err : MLS_ENOENT;
-	if (err == 0 && (!salt || life->birth <= r->summary.birth))
+	if (err == 0 && (!salt || life->birth < r->summary.birth ||
+			 (life->birth == r->summary.birth && memcmp(salt, r->summary.key_salt, MLS_SALT_BYTES) == 0)))
 		return 0;
 	r->summary.run = run;
 	r->summary.birth = life->birth;
+	r->summary.epoch = UINT64_MAX;		/* synced: the WAL has it */
 	r->summary.nr_slots = r->x->nr_slots;
 	memcpy(r->summary.key_salt, salt, MLS_SALT_BYTES);
 	memcpy(r->summary.slots, life->slots, r->x->nr_slots * sizeof *life->slots);
@@ -338,14 +341,31 @@ static struct winner *winner_of(struct rescue *r, uint32_t slot)
 	return &r->winners[lba - r->first_lba];
 }
 
-static void compete(struct rescue *r)
+static uint64_t loc_of(const struct rescue *r, uint32_t slot)
 {
-	for (uint32_t slot = 0; slot < r->summary.nr_slots; slot++) {
+	return mls_loc_make(mls_inspect_run_hba(r->x, r->summary.run) + slot, r->summary.birth);
+}
+
+/* Slots of one life come in order. */
+static int compete(struct rescue *r)
+{
+	const struct mls_inspect_summary *life = &r->summary;
+
+	for (uint32_t slot = 0; slot < life->nr_slots; slot++) {
 		struct winner *winner = winner_of(r, slot);
 
-		if (winner && r->summary.birth >= winner->birth)	/* slots of one life come in order */
-			*winner = (struct winner){ r->summary.birth, slot };
+		if (winner && (life->birth > winner->birth ||
+			       (life->birth == winner->birth && life->epoch >= winner->epoch)))
+			*winner = (struct winner){ life->birth, life->epoch, loc_of(r, slot) };
 	}
+	return 0;
+}
+
+static bool has_won(struct rescue *r, uint32_t slot)
+{
+	const struct winner *winner = winner_of(r, slot);
+
+	return winner && winner->loc == loc_of(r, slot);
 }
 
 static int key_for(struct rescue *r, struct mls_data_key **key)
@@ -371,21 +391,17 @@ static int save_winners(struct rescue *r)
 	struct mls_data_key *key;
 	int err = key_for(r, &key);
 
-	for (uint32_t slot = 0; slot < r->summary.nr_slots && !any; slot++) {
-		struct winner *winner = winner_of(r, slot);
-
-		any = winner && winner->birth == r->summary.birth && winner->slot == slot;
-	}
+	for (uint32_t slot = 0; slot < r->summary.nr_slots && !any; slot++)
+		any = has_won(r, slot);
 	if (err || !any)
 		return err;
 	whole = mls_block_dev_read(r->x->dev, hba, r->summary.nr_slots, r->blocks) == 0;
 	for (uint32_t slot = 0; slot < r->summary.nr_slots && !err; slot++) {
 		const struct mls_inspect_slot *noted = &r->summary.slots[slot];
-		struct winner *winner = winner_of(r, slot);
 		uint8_t *block = mls_block_at(r->blocks, slot);
 		int one;
 
-		if (!winner || winner->birth != r->summary.birth || winner->slot != slot)
+		if (!has_won(r, slot))
 			continue;
 		one = whole ? 0 : mls_block_dev_read(r->x->dev, hba + slot, 1, block);
 		if (!one)
@@ -419,12 +435,6 @@ static int each_life(struct rescue *r, int (*fn)(struct rescue *r))
 	return err;
 }
 
-static int do_compete(struct rescue *r)
-{
-	compete(r);
-	return 0;
-}
-
 static int do_windows(struct rescue *r)
 {
 	uint64_t disk_blocks = r->x->sb.geo.disk_blocks;
@@ -433,7 +443,7 @@ static int do_windows(struct rescue *r)
 	for (r->first_lba = 0; r->first_lba < disk_blocks && !err; r->first_lba += r->nr_lbas) {
 		r->nr_lbas = mls_min_u64(WINDOW_LBAS, disk_blocks - r->first_lba);
 		memset(r->winners, 0, r->nr_lbas * sizeof *r->winners);
-		err = each_life(r, do_compete);
+		err = each_life(r, compete);
 		if (!err)
 			err = each_life(r, save_winners);
 	}

@@ -31,6 +31,7 @@
 #include "mlsdisk/mlsdisk.h"
 #include "tests/crash/disk_model.h"
 #include "tests/lib/crash_dev.h"
+#include "tests/lib/test_fsck.h"
 #include "tests/lib/test_rand.h"
 #include "tests/lib/test_store.h"
 
@@ -60,7 +61,7 @@ struct run {
 /* What the campaign met: a run that never compacts proves little. */
 static struct {
 	uint64_t blocks, syncs, cuts, recovery_cuts, kept_in_flight, undone_in_flight, enospc;
-	uint64_t early_syncs, flushes, compactions, cleaned, moved, in_call_syncs;
+	uint64_t early_syncs, flushes, compactions, cleaned, moved, in_call_syncs, fscks;
 } total;
 
 static char log_lines[NR_LOG_LINES][256];
@@ -254,6 +255,20 @@ static void check_state(struct run *run, unsigned allowed, const char *where)
 	     match & MODEL_NOW ? "; it is an unsynced one" : "");
 }
 
+/* mlsdisk-fsck, as a library: a crash isn't a fault, nor is what recovery or a close leave behind. */
+static void fsck_finds_nothing(struct run *run, struct mls_block_dev *dev, struct test_store *store, const char *when)
+{
+	struct mls_secret s = secret();
+	struct test_fsck found;
+	int err = test_fsck(dev, &store->base, &s, &found);
+
+	if (err)
+		fail(run, "fsck %s: %s", when, mls_strerror(err));
+	if (found.nr_faults)
+		fail(run, "fsck %s: %" PRIu64 " faults, the first: %s", when, found.nr_faults, found.first);
+	total.fscks++;
+}
+
 /* Open a copy without any cut: *state gets what recovery decides for. */
 static void decide_on_copy(struct run *run, unsigned allowed, uint8_t *state)
 {
@@ -264,13 +279,16 @@ static void decide_on_copy(struct run *run, unsigned allowed, uint8_t *state)
 
 	MLS_INVARIANT(copy != NULL);
 	store.power = NULL;
+	fsck_finds_nothing(run, copy, &store, "after the cut");
 	err = open_on(run, copy, &store, &disk);
 	if (err)
 		fail(run, "opening a copy after the cut: %s", mls_strerror(err));
 	read_all(run, disk);
 	check_state(run, allowed, "copy after the cut");
 	memcpy(state, run->buf, disk_bytes(run));
-	(void)mls_disk_close(disk);
+	err = mls_disk_close(disk);
+	if (!err)
+		fsck_finds_nothing(run, copy, &store, "after the recovery's close");
 	mls_block_dev_destroy(copy);
 }
 
@@ -565,5 +583,6 @@ int main(void)
 	       nr_disks, seed, total.blocks, total.syncs, total.early_syncs, total.in_call_syncs, total.cuts,
 	       total.recovery_cuts, total.kept_in_flight, total.undone_in_flight, total.enospc, total.flushes,
 	       total.compactions, total.cleaned, total.moved);
+	printf("%" PRIu64 " times fsck found nothing\n", total.fscks);
 	return 0;
 }

@@ -80,7 +80,7 @@ while read -r line; do
 	if [ "$found" != "$line" ]; then
 		echo "expected  $line"
 		echo "found     $found"
-		cat "$tmp/out" "$tmp/err"
+		tail -n 5 "$tmp/out" "$tmp/err"
 		failed=1
 	fi
 done <"$expected"
