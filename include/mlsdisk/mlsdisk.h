@@ -96,6 +96,9 @@ struct mls_block_dev_ops {
 	/* These blocks aren't needed any more; content undefined after. May be NULL. */
 	int (*discard)(struct mls_block_dev *dev, uint64_t hba, uint64_t nr_blocks);
 	void (*destroy)(struct mls_block_dev *dev);	/* frees dev; doesn't flush */
+	/* The device may have grown: *nr_blocks is what it has now, and what the other calls take from
+	 * now on. A larger size is durable after the next flush. May be NULL: never grows. */
+	int (*measure)(struct mls_block_dev *dev, uint64_t *nr_blocks);
 };
 
 struct mls_block_dev {
@@ -310,6 +313,16 @@ MLS_API MLS_MUST_CHECK int mls_disk_discard(struct mls_disk *disk, uint64_t offs
 /* All writes that returned before are durable, and no later open shows an earlier state. */
 MLS_API MLS_MUST_CHECK int mls_disk_sync(struct mls_disk *disk);
 
+/*
+ * Make the disk larger while it is used: new_bytes, rounded down to whole blocks. The new part reads as
+ * zeros. If dev has grown, the disk uses that, too, up to three times the runs it was formatted with.
+ * Crash-safe; when it returns 0 no later open shows the old size.
+ *
+ * Returns  0, also when there is nothing to do; MLS_EINVAL: smaller than it is, or too large; MLS_EROFS;
+ *          MLS_EPOISONED; MLS_ENOMEM; MLS_EIO.
+ */
+MLS_API MLS_MUST_CHECK int mls_disk_resize(struct mls_disk *disk, uint64_t new_bytes);
+
 /* First offset >= offset that is in a written (data true) or unwritten (false) block; the disk's
  * size is the end of the last hole. MLS_ENOENT: none. */
 MLS_API MLS_MUST_CHECK int mls_disk_seek(struct mls_disk *disk, uint64_t offset, bool data,
@@ -330,6 +343,12 @@ struct mls_disk_stat {
 	bool poisoned;
 };
 MLS_API void mls_disk_stat(struct mls_disk *disk, struct mls_disk_stat *stat);
+
+/*
+ * The same and more as a JSON document, described in mlsdisk-fuse(1). *json is malloc'ed and ends with
+ * a NUL; *bytes is its length without it. MLS_ENOMEM.
+ */
+MLS_API MLS_MUST_CHECK int mls_disk_stats_json(struct mls_disk *disk, char **json, size_t *bytes);
 
 /* Sync unless read-only or poisoned, stop the threads, free all. Returns the sync's result, or
  * MLS_EPOISONED; the disk is gone in any case. */

@@ -11,14 +11,20 @@
 #include "base/err.h"
 #include "base/log.h"
 
+/* It may grow while others work with it. */
+static uint64_t size_of(const struct mls_block_dev *dev)
+{
+	return __atomic_load_n(&dev->nr_blocks, __ATOMIC_RELAXED);
+}
+
 static int check_ios(const struct mls_block_dev *dev, const char *verb, const struct mls_io *ios, unsigned nr)
 {
 	for (unsigned i = 0; i < nr; i++) {
 		if (ios[i].nr_blocks == 0 ||
-		    !mls_range_within(ios[i].hba, ios[i].nr_blocks, dev->nr_blocks)) {
+		    !mls_range_within(ios[i].hba, ios[i].nr_blocks, size_of(dev))) {
 			mls_error("bio: %s of %u blocks at HBA %llu: outside the device of %llu blocks", verb,
 				  ios[i].nr_blocks, (unsigned long long)ios[i].hba,
-				  (unsigned long long)dev->nr_blocks);
+				  (unsigned long long)size_of(dev));
 			return MLS_EINVAL;
 		}
 		MLS_INVARIANT(((uintptr_t)ios[i].data & (MLS_BLOCK_BYTES - 1)) == 0);
@@ -81,4 +87,12 @@ void mls_block_dev_destroy(struct mls_block_dev *dev)
 {
 	if (dev)
 		dev->ops->destroy(dev);
+}
+
+int mls_block_dev_measure(struct mls_block_dev *dev, uint64_t *nr_blocks)
+{
+	if (dev->ops->measure)
+		return dev->ops->measure(dev, nr_blocks);
+	*nr_blocks = size_of(dev);
+	return 0;
 }

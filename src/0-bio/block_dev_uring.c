@@ -322,6 +322,27 @@ static int uring_discard(struct mls_block_dev *dev, uint64_t hba, uint64_t nr_bl
 	return mls_err_from_errno(errno);
 }
 
+/* One that has shrunk keeps its size here: what lies behind its end is lost, as its readers will see. */
+static int uring_measure(struct mls_block_dev *dev, uint64_t *nr_blocks)
+{
+	struct uring_dev *d = (struct uring_dev *)dev;
+	uint64_t bytes = 0;
+	struct stat st;
+
+	if (d->is_file ? fstat(d->fd, &st) : ioctl(d->fd, BLKGETSIZE64, &bytes)) {
+		mls_error("bio: %s: asking for its size failed: %s", d->path, strerror(errno));
+		return MLS_EIO;
+	}
+	if (d->is_file)
+		bytes = (uint64_t)st.st_size;
+	if (bytes / MLS_BLOCK_BYTES > dev->nr_blocks) {
+		atomic_store(&d->fsync_needed, d->is_file);
+		__atomic_store_n(&dev->nr_blocks, bytes / MLS_BLOCK_BYTES, __ATOMIC_RELAXED);
+	}
+	*nr_blocks = dev->nr_blocks;
+	return 0;
+}
+
 static void uring_destroy(struct mls_block_dev *dev)
 {
 	struct uring_dev *d = (struct uring_dev *)dev;
@@ -338,6 +359,7 @@ static const struct mls_block_dev_ops uring_ops = {
 	.flush = uring_flush,
 	.discard = uring_discard,
 	.destroy = uring_destroy,
+	.measure = uring_measure,
 };
 
 /* ---- Open ---- */

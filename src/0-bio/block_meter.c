@@ -43,6 +43,15 @@ static int meter_discard(struct mls_block_dev *dev, uint64_t hba, uint64_t nr_bl
 	return mls_block_dev_discard(meter->inner, hba, nr_blocks);
 }
 
+static int meter_measure(struct mls_block_dev *dev, uint64_t *nr_blocks)
+{
+	int err = mls_block_dev_measure(((struct mls_block_meter *)dev)->inner, nr_blocks);
+
+	if (!err)
+		__atomic_store_n(&dev->nr_blocks, *nr_blocks, __ATOMIC_RELAXED);
+	return err;
+}
+
 static void meter_destroy(struct mls_block_dev *dev)
 {
 	(void)dev;	/* lives in its user */
@@ -54,6 +63,7 @@ static const struct mls_block_dev_ops meter_ops = {
 	.flush = meter_flush,
 	.discard = meter_discard,
 	.destroy = meter_destroy,
+	.measure = meter_measure,
 };
 
 void mls_block_meter_init(struct mls_block_meter *meter, struct mls_block_dev *inner)

@@ -46,7 +46,7 @@ struct mls_cleaner {
 	unsigned nr_waiting;
 	uint64_t rounds;		/* finished */
 	int round_err;			/* 0: the last round gained something */
-	uint64_t low_runs, user_reserve;
+	atomic_uint_fast64_t low_runs, user_reserve;
 	uint64_t live_compacted;	/* live blocks right after the last full compaction */
 	unsigned nr_poor;		/* rounds in a row that gained less than a segment */
 	uint64_t sync_compacted;	/* the last sync it knew of */
@@ -335,6 +335,7 @@ static int compact(struct mls_cleaner *cleaner, bool *progress)
 	cleaner->buried_compacted = buried;
 	cleaner->live_compacted = live_blocks(cleaner);
 	cleaner->sync_compacted = sync_id;
+	mls_count(&cleaner->disk->count.cleaner_compactions, 1);
 	return 0;
 }
 
@@ -398,19 +399,11 @@ static int clean_round(struct mls_cleaner *cleaner)
 
 /* ---- When nobody writes ---- */
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
 /* Has a user changed something lately? */
 static bool is_busy(struct mls_cleaner *cleaner)
 {
 	uint64_t changes = atomic_load(&cleaner->disk->count.writes) + atomic_load(&cleaner->disk->count.discards);
-	uint64_t now = now_ns();
+	uint64_t now = mls_now_ns();
 
 	if (changes != cleaner->seen_changes)
 		cleaner->changed_ns = now;
@@ -524,6 +517,7 @@ static void *cleaner_main(void *arg)
 		cleaner->asked = false;
 		pthread_mutex_unlock(&cleaner->lock);
 		err = clean_round(cleaner);
+		mls_count(&cleaner->disk->count.cleaner_rounds, 1);
 		pthread_mutex_lock(&cleaner->lock);
 		cleaner->rounds++;
 		cleaner->round_err = err;
@@ -541,13 +535,16 @@ static void *cleaner_main(void *arg)
 /* The pause grows as the free runs go from the low mark down to the reserve. */
 static void pause_writer(struct mls_cleaner *cleaner, uint64_t nr_free, uint32_t nr_blocks)
 {
-	uint64_t span = cleaner->low_runs - cleaner->user_reserve;
-	uint64_t missing = nr_free > cleaner->user_reserve ? cleaner->low_runs - nr_free : span;
+	uint64_t reserve = cleaner->user_reserve, low = cleaner->low_runs;	/* in this order: see set_reserves */
+	uint64_t span = low - reserve;
+	uint64_t missing = nr_free <= reserve ? span : nr_free < low ? low - nr_free : 0;
 	uint64_t ns = mls_min_u64((uint64_t)nr_blocks * 20000 * missing * missing / (span * span), PACE_MAX_NS);
 	struct timespec pause = { .tv_nsec = (long)ns };
 
-	if (ns >= 10000)
+	if (ns >= 10000) {
 		nanosleep(&pause, NULL);
+		mls_count(&cleaner->disk->count.paused_ns, ns);
+	}
 }
 
 void mls_cleaner_pace(struct mls_cleaner *cleaner, uint32_t nr_blocks)
@@ -604,17 +601,23 @@ void mls_cleaner_synced(struct mls_cleaner *cleaner)
 static void set_reserves(struct mls_cleaner *cleaner)
 {
 	struct mls_disk *disk = cleaner->disk;
-	uint64_t nr_runs = disk->sb.geo.nr_runs, run_bytes = (uint64_t)disk->sb.geo.run_blocks * MLS_BLOCK_BYTES;
+	uint64_t nr_runs = mls_chunk_alloc_nr_runs(disk->alloc), run_bytes = (uint64_t)disk->sb.geo.run_blocks * MLS_BLOCK_BYTES;
 	uint64_t index = mls_div_round_up((uint64_t)disk->opts.memtable_records * 32 * 10, run_bytes) + 4;
 	uint64_t clean = 4 + nr_runs / 128;
 
 	index = mls_min_u64(index, nr_runs / 8 + 1);
 	clean = mls_min_u64(clean, nr_runs / 16 + 1);
+	/* Writers that read the reserve first never see it above the low mark. */
+	cleaner->low_runs = index + clean + mls_max_u64(4, nr_runs / 32);
 	cleaner->user_reserve = index + clean;
-	cleaner->low_runs = cleaner->user_reserve + mls_max_u64(4, nr_runs / 32);
 	/* Moves may use half of the index's part: when the index has grown into theirs, they come first,
 	 * as they free. */
 	mls_chunk_alloc_set_reserve(disk->alloc, cleaner->user_reserve, index / 2);
+}
+
+void mls_cleaner_resized(struct mls_cleaner *cleaner)
+{
+	set_reserves(cleaner);
 }
 
 int mls_cleaner_new(struct mls_cleaner **out, struct mls_disk *disk)

@@ -30,6 +30,9 @@ void mls_cleaner_pace(struct mls_cleaner *cleaner, uint32_t nr_blocks);
 /* A writer found no run. Waits until there may be one again; MLS_ENOSPC: there won't be. */
 MLS_MUST_CHECK int mls_cleaner_wait(struct mls_cleaner *cleaner);
 
+/* There are more runs now. */
+void mls_cleaner_resized(struct mls_cleaner *cleaner);
+
 /* A user's sync is complete: runs may have become free. */
 void mls_cleaner_synced(struct mls_cleaner *cleaner);
 

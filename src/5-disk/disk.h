@@ -17,6 +17,7 @@
 #include "0-bio/block_meter.h"
 #include "4-lsm/lsm_tree.h"
 #include "5-disk/cleaner.h"
+#include "5-disk/latency.h"
 #include "5-disk/segment.h"
 #include "5-disk/segment_table.h"
 #include "5-disk/superblock.h"
@@ -45,7 +46,8 @@ struct mls_disk {
 
 	struct mls_open_opts opts;
 	const struct mls_edit_group *amend;	/* borrowed during the open; NULL: nothing to correct */
-	uint64_t disk_bytes, nr_blocks;
+	atomic_uint_fast64_t disk_bytes, nr_blocks;	/* grow */
+	uint64_t generation_tried;		/* of a superblock that may be on the device */
 	struct mls_trust trust;			/* what the store holds (or would hold); the sync round's */
 
 	/* Sync: rounds are numbered; who comes while one runs waits for the next. */
@@ -60,12 +62,15 @@ struct mls_disk {
 
 	pthread_mutex_t rmw[MLS_NR_RMW_STRIPES];
 
+	struct mls_latency sync_latency, write_latency;
 	struct {
 		atomic_uint_fast64_t reads, writes, syncs, early_syncs, discards;
 		atomic_uint_fast64_t read_bytes, written_bytes;
 		atomic_uint_fast64_t cleaned_segments, moved_blocks, integrity_errors;
 		atomic_uint_fast64_t buried_blocks;		/* mapped blocks that were discarded */
 		atomic_uint_fast64_t punched_blocks, punch_errors;
+		atomic_uint_fast64_t sync_rounds, io_errors, no_space, paused_ns;
+		atomic_uint_fast64_t cleaner_rounds, cleaner_compactions;
 	} count;
 };
 
@@ -92,6 +97,10 @@ MLS_MUST_CHECK int mls_disk_read_rec(struct mls_disk *disk, const struct mls_ind
 
 /* disk_sync.c: one round, or join one; early: not asked for by the user. */
 MLS_MUST_CHECK int mls_disk_sync_grouped(struct mls_disk *disk, bool early);
+/* fn alone, between two rounds, in its own words a round: nobody syncs meanwhile. */
+MLS_MUST_CHECK int mls_disk_between_syncs(struct mls_disk *disk, int (*fn)(struct mls_disk *disk, void *arg), void *arg);
+/* A group with nothing but its head, if nothing is dirty; between syncs only. */
+MLS_MUST_CHECK int mls_disk_write_group(struct mls_disk *disk);
 /* The first group of a session. */
 MLS_MUST_CHECK int mls_disk_open_record(struct mls_disk *disk);
 

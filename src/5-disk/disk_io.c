@@ -215,6 +215,8 @@ int mls_disk_read(struct mls_disk *disk, uint64_t offset, void *buf, size_t byte
 		offset += done;
 		bytes -= done;
 	}
+	if (err && err != MLS_EAUTH)
+		mls_count(&disk->count.io_errors, 1);
 	return err;
 }
 
@@ -323,11 +325,13 @@ int mls_disk_write(struct mls_disk *disk, uint64_t offset, const void *buf, size
 {
 	const uint8_t *in = buf;
 	int err = may_write(disk);
+	uint64_t began;
 
 	if (!mls_range_within(offset, bytes, disk->disk_bytes))
 		return MLS_EINVAL;
 	if (err)
 		return err;
+	began = mls_now_ns();
 	mls_count(&disk->count.writes, 1);
 	mls_count(&disk->count.written_bytes, bytes);
 	while (bytes > 0 && !err) {
@@ -347,6 +351,9 @@ int mls_disk_write(struct mls_disk *disk, uint64_t offset, const void *buf, size
 		offset += done;
 		bytes -= done;
 	}
+	mls_latency_note(&disk->write_latency, began);
+	if (err)
+		mls_count(err == MLS_ENOSPC ? &disk->count.no_space : &disk->count.io_errors, 1);
 	return err;
 }
 

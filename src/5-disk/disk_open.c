@@ -317,7 +317,7 @@ void mls_disk_stat(struct mls_disk *disk, struct mls_disk_stat *stat)
 	memcpy(stat->uuid, disk->sb.uuid, sizeof stat->uuid);
 	stat->disk_bytes = disk->disk_bytes;
 	stat->sync_id = lsm.committed_epoch;
-	stat->nr_runs = disk->sb.geo.nr_runs;
+	stat->nr_runs = mls_chunk_alloc_nr_runs(disk->alloc);
 	stat->nr_free_runs = mls_chunk_alloc_nr_free(disk->alloc);
 	stat->nr_segments = segments.nr_segments;
 	stat->nr_chunks = mls_tx_store_nr_chunks(disk->logs);

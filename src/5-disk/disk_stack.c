@@ -69,7 +69,8 @@ int mls_disk_stack_new(struct mls_disk *disk)
 		err = mls_tx_store_new(&disk->logs, disk->dev, disk->alloc, disk->keys, disk->journal);
 	/* Layer 5's table stands beside the index, which tells it of births and deaths */
 	if (!err)
-		err = mls_segment_table_new(&disk->table, disk->alloc, disk->journal, disk->keys);
+		err = mls_segment_table_new(&disk->table, disk->alloc, disk->journal, disk->keys,
+					    mls_geometry_max_runs(geo));
 	if (err)
 		return err;
 	mls_segment_table_listener(disk->table, &listener, bring_data_out, disk);

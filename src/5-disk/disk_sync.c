@@ -106,9 +106,34 @@ static int sync_round(struct mls_disk *disk, bool early)
 	err = mls_seg_write_out(disk->writer);	/* what can fail without harm goes first */
 	if (err)
 		return err;
+	mls_count(&disk->count.sync_rounds, 1);
 	err = write_group(disk, 0);
 	if (!err && early)
 		mls_count(&disk->count.early_syncs, 1);
+	return err;
+}
+
+int mls_disk_write_group(struct mls_disk *disk)
+{
+	int err = mls_seg_write_out(disk->writer);
+
+	return err ? err : write_group(disk, 0);
+}
+
+int mls_disk_between_syncs(struct mls_disk *disk, int (*fn)(struct mls_disk *disk, void *arg), void *arg)
+{
+	int err;
+
+	pthread_mutex_lock(&disk->sync_lock);
+	while (disk->sync_running)
+		pthread_cond_wait(&disk->sync_done, &disk->sync_lock);
+	disk->sync_running = true;
+	pthread_mutex_unlock(&disk->sync_lock);
+	err = fn(disk, arg);
+	pthread_mutex_lock(&disk->sync_lock);
+	disk->sync_running = false;
+	pthread_cond_broadcast(&disk->sync_done);
+	pthread_mutex_unlock(&disk->sync_lock);
 	return err;
 }
 
@@ -147,12 +172,14 @@ int mls_disk_sync_grouped(struct mls_disk *disk, bool early)
 
 int mls_disk_sync(struct mls_disk *disk)
 {
+	uint64_t began = mls_now_ns();
 	int err;
 
 	mls_count(&disk->count.syncs, 1);
 	if (disk->opts.read_only)
 		return 0;
 	err = mls_disk_sync_grouped(disk, false);
+	mls_latency_note(&disk->sync_latency, began);
 	if (disk->cleaner)
 		mls_cleaner_synced(disk->cleaner);
 	return err;

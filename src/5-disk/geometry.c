@@ -186,3 +186,22 @@ uint64_t mls_geometry_end(const struct mls_geometry *geo)
 {
 	return mls_geometry_runs_hba(geo) + geo->nr_runs * geo->run_blocks;
 }
+
+/*
+ * An area has 256 bytes a run. A run takes 36 of a snapshot, and as many of the largest group, so three
+ * times the runs that the area was made for take 216.
+ */
+uint64_t mls_geometry_max_runs(const struct mls_geometry *geo)
+{
+	uint64_t fits = 0, too_many = 2 * MLS_DISK_BLOCKS_MAX / geo->run_blocks + 1;
+
+	while (too_many - fits > 1) {
+		uint64_t middle = fits + (too_many - fits) / 2;
+
+		if (mls_journal_area_blocks(middle) <= geo->journal_area_blocks)
+			fits = middle;
+		else
+			too_many = middle;
+	}
+	return mls_max_u64(geo->nr_runs, mls_min_u64(3 * fits, 2 * MLS_DISK_BLOCKS_MAX / geo->run_blocks));
+}

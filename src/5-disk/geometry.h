@@ -47,4 +47,7 @@ uint64_t mls_geometry_end(const struct mls_geometry *geo);		/* first block behin
 /* A segment of run_blocks ends with its summary: this many blocks are left for user data. */
 uint32_t mls_segment_slots(uint32_t run_blocks);
 
+/* The most runs this disk can ever have: what its journal areas have room for. */
+uint64_t mls_geometry_max_runs(const struct mls_geometry *geo);
+
 #endif

@@ -12,8 +12,6 @@
  */
 #include "5-disk/punch.h"
 
-#include <time.h>
-
 #include "5-disk/disk.h"
 #include "base/checked.h"
 #include "base/err.h"
@@ -22,14 +20,6 @@
 #define RANGE_BLOCKS 16384u		/* 64 MiB */
 #define REST_MIN_NS 1000000u
 #define CUSHION_MIN 16u			/* runs; or a 64th of all */
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
 
 bool mls_punch_wanted(const struct mls_disk *disk)
 {
@@ -46,7 +36,7 @@ uint64_t mls_punch_step(struct mls_disk *disk, uint64_t min_free, bool busy)
 	if (!mls_punch_wanted(disk) ||
 	    !mls_chunk_alloc_borrow_stale(disk->alloc, max, min_free, cushion, &run, &nr))
 		return 0;
-	began = now_ns();
+	began = mls_now_ns();
 	err = mls_block_dev_discard(disk->dev, mls_chunk_alloc_hba(disk->alloc, run), nr * run_blocks);
 	/* One that fails isn't tried again: it is only space. */
 	mls_chunk_alloc_return(disk->alloc, run, nr, true);
@@ -57,13 +47,13 @@ uint64_t mls_punch_step(struct mls_disk *disk, uint64_t min_free, bool busy)
 	} else {
 		mls_count(&disk->count.punched_blocks, nr * run_blocks);
 	}
-	return mls_max_u64((now_ns() - began) * 4, REST_MIN_NS);
+	return mls_max_u64((mls_now_ns() - began) * 4, REST_MIN_NS);
 }
 
 void mls_punch_rest(struct mls_disk *disk, uint64_t ns)
 {
-	uint64_t until = now_ns() + ns;
+	uint64_t until = mls_now_ns() + ns;
 
-	while (mls_punch_step(disk, 0, false) && now_ns() < until)
+	while (mls_punch_step(disk, 0, false) && mls_now_ns() < until)
 		;
 }

@@ -54,7 +54,7 @@ struct mls_segment_table {
 	struct mls_chunk_alloc *alloc;
 	const struct mls_keyring *keys;
 	struct seg_entry *entries;
-	uint64_t nr_runs;
+	uint64_t nr_runs, max_runs;
 	uint64_t nr_touched;			/* entries behind were never used: loops end here */
 	uint64_t next_birth;
 	uint32_t next_key_id;
@@ -986,7 +986,7 @@ void mls_segment_table_listener(struct mls_segment_table *table, struct mls_lsm_
 }
 
 int mls_segment_table_new(struct mls_segment_table **out, struct mls_chunk_alloc *alloc,
-			  struct mls_journal *journal, const struct mls_keyring *keys)
+			  struct mls_journal *journal, const struct mls_keyring *keys, uint64_t max_runs)
 {
 	struct mls_segment_table *table = calloc(1, sizeof *table);
 	struct mls_edit_owner owner = { on_reset, on_apply, on_snapshot, table };
@@ -996,7 +996,9 @@ int mls_segment_table_new(struct mls_segment_table **out, struct mls_chunk_alloc
 	table->alloc = alloc;
 	table->keys = keys;
 	table->nr_runs = mls_chunk_alloc_nr_runs(alloc);
-	table->entries = calloc(table->nr_runs, sizeof *table->entries);
+	/* All at once, so that no entry ever moves; memory is taken when one is touched. */
+	table->max_runs = max_runs;
+	table->entries = calloc(max_runs, sizeof *table->entries);
 	if (!table->entries) {
 		free(table);
 		return MLS_ENOMEM;
@@ -1006,6 +1008,14 @@ int mls_segment_table_new(struct mls_segment_table **out, struct mls_chunk_alloc
 	mls_journal_set_owner(journal, MLS_OWNER_SEGMENTS, &owner);
 	*out = table;
 	return 0;
+}
+
+void mls_segment_table_grow(struct mls_segment_table *table, uint64_t nr_runs)
+{
+	pthread_mutex_lock(&table->lock);
+	MLS_INVARIANT(nr_runs >= table->nr_runs && nr_runs <= table->max_runs);
+	table->nr_runs = nr_runs;
+	pthread_mutex_unlock(&table->lock);
 }
 
 void mls_segment_table_free(struct mls_segment_table *table)

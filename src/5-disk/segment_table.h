@@ -24,8 +24,11 @@ enum mls_seg_state { MLS_SEG_FREE, MLS_SEG_OPEN, MLS_SEG_CLOSED, MLS_SEG_CLEANED
 struct mls_seg_buf;
 struct mls_segment_table;
 
+/* max_runs: the table can grow up to there, with the allocator. */
 MLS_MUST_CHECK int mls_segment_table_new(struct mls_segment_table **table, struct mls_chunk_alloc *alloc,
-					 struct mls_journal *journal, const struct mls_keyring *keys);
+					 struct mls_journal *journal, const struct mls_keyring *keys,
+					 uint64_t max_runs);
+void mls_segment_table_grow(struct mls_segment_table *table, uint64_t nr_runs);	/* before the allocator */
 void mls_segment_table_free(struct mls_segment_table *table);
 
 /* The index's listener. before_commit runs in each transaction that moves records to SSTables,

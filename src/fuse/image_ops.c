@@ -18,6 +18,7 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/fuse.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -182,7 +183,33 @@ static void set_times(struct mls_image *image, const struct stat *attr, int to_s
 			     time_to_set(&attr->st_mtim, to_set & FUSE_SET_ATTR_MTIME_NOW));
 }
 
-/* touch and cp may set times; size, mode and owner stay what they are. */
+/* Larger only. Returns an errno. */
+static int set_size(struct mls_image *image, off_t from, off_t to)
+{
+	struct mls_disk_stat disk;
+	int err;
+
+	if (to < from || image->read_only) {
+		mls_say(MLS_LOG_WARNING,
+			MLS_IMAGE_NAME " keeps its size of %lld bytes: a change to %lld was refused, it can only grow "
+				       "(when writing over it, don't truncate: dd conv=notrunc)",
+			(long long)from, (long long)to);
+		return image->read_only ? EROFS : EPERM;
+	}
+	if (to % MLS_BLOCK_BYTES) {
+		mls_say(MLS_LOG_WARNING, MLS_IMAGE_NAME " has whole blocks of %u bytes: a size of %lld was refused",
+			MLS_BLOCK_BYTES, (long long)to);
+		return EINVAL;
+	}
+	err = mls_disk_resize(image->disk, (uint64_t)to);
+	if (err)
+		return mls_errno(err);
+	mls_disk_stat(image->disk, &disk);
+	atomic_store(&image->size_bytes, disk.disk_bytes);
+	return 0;
+}
+
+/* touch and cp may set times, truncate may make it larger; mode and owner stay what they are. */
 static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi)
 {
 	struct mls_image *image = image_of(req);
@@ -191,12 +218,12 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to
 	(void)fi;
 	stat_of(image, ino, &st);
 	if ((to_set & FUSE_SET_ATTR_SIZE) && attr->st_size != st.st_size) {
-		mls_say(MLS_LOG_WARNING,
-			MLS_IMAGE_NAME " keeps its size of %lld bytes: a change to %lld was refused "
-				       "(when writing over it, don't truncate: dd conv=notrunc)",
-			(long long)st.st_size, (long long)attr->st_size);
-		fuse_reply_err(req, EPERM);
-		return;
+		int error = set_size(image, st.st_size, attr->st_size);
+
+		if (error) {
+			fuse_reply_err(req, error);
+			return;
+		}
 	}
 	if (((to_set & FUSE_SET_ATTR_MODE) && (attr->st_mode & 07777) != (st.st_mode & 07777)) ||
 	    ((to_set & FUSE_SET_ATTR_UID) && attr->st_uid != st.st_uid) ||
@@ -451,6 +478,47 @@ static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, s
 		fuse_reply_lseek(req, (off_t)found);
 }
 
+/* ---- Statistics, as an extended attribute ---------------------------------------------------- */
+
+#define STATS_NAME "user.mlsdisk.stats"
+#define STATS_SLACK 512u /* counters may have more digits when the value is fetched */
+
+static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
+{
+	size_t bytes;
+	char *json;
+	int err;
+
+	if (ino != IMAGE_INO || strcmp(name, STATS_NAME) != 0) {
+		fuse_reply_err(req, ENODATA);
+		return;
+	}
+	err = mls_disk_stats_json(image_of(req)->disk, &json, &bytes);
+	if (err) {
+		fuse_reply_err(req, mls_errno(err));
+		return;
+	}
+	if (size == 0)
+		fuse_reply_xattr(req, bytes + STATS_SLACK);
+	else if (size < bytes)
+		fuse_reply_err(req, ERANGE);
+	else
+		fuse_reply_buf(req, json, bytes);
+	free(json);
+}
+
+static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
+{
+	size_t bytes = ino == IMAGE_INO ? sizeof STATS_NAME : 0;
+
+	if (size == 0)
+		fuse_reply_xattr(req, bytes);
+	else if (size < bytes)
+		fuse_reply_err(req, ERANGE);
+	else
+		fuse_reply_buf(req, STATS_NAME, bytes);
+}
+
 const struct fuse_lowlevel_ops mls_image_ops = {
 	.init = op_init,
 	.lookup = op_lookup,
@@ -475,4 +543,6 @@ const struct fuse_lowlevel_ops mls_image_ops = {
 	.fsyncdir = op_fsync,
 	.fallocate = op_fallocate,
 	.lseek = op_lseek,
+	.getxattr = op_getxattr,
+	.listxattr = op_listxattr,
 };

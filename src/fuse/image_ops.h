@@ -16,7 +16,7 @@
 struct mls_image {
 	struct mls_disk *disk; /* borrowed */
 	struct mls_sync_queue syncs;
-	uint64_t size_bytes;
+	_Atomic uint64_t size_bytes; /* grows */
 	bool read_only;
 	uid_t uid; /* who mounted: owns image.raw */
 	gid_t gid;

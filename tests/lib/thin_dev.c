@@ -68,6 +68,15 @@ static int thin_discard(struct mls_block_dev *dev, uint64_t hba, uint64_t nr_blo
 	return err;
 }
 
+static int thin_measure(struct mls_block_dev *dev, uint64_t *nr_blocks)
+{
+	struct thin_dev *t = (struct thin_dev *)dev;
+
+	*nr_blocks = t->nr_shown;
+	__atomic_store_n(&dev->nr_blocks, t->nr_shown, __ATOMIC_RELAXED);
+	return 0;
+}
+
 static void thin_destroy(struct mls_block_dev *dev)
 {
 	struct thin_dev *t = (struct thin_dev *)dev;
@@ -83,6 +92,7 @@ static const struct mls_block_dev_ops thin_ops = {
 	.flush = thin_flush,
 	.discard = thin_discard,
 	.destroy = thin_destroy,
+	.measure = thin_measure,
 };
 
 struct thin_dev *thin_dev_new(struct mls_block_dev *inner)
@@ -93,6 +103,7 @@ struct thin_dev *thin_dev_new(struct mls_block_dev *inner)
 		return NULL;
 	t->base = (struct mls_block_dev){ &thin_ops, inner->nr_blocks };
 	t->inner = inner;
+	t->nr_shown = inner->nr_blocks;
 	t->taken = calloc(inner->nr_blocks, sizeof *t->taken);
 	if (!t->taken) {
 		free(t);
@@ -117,4 +128,11 @@ void thin_dev_limit(struct thin_dev *t, uint64_t limit)
 	pthread_mutex_lock(&t->lock);
 	t->limit = limit;
 	pthread_mutex_unlock(&t->lock);
+}
+
+void thin_dev_show(struct thin_dev *t, uint64_t nr_blocks)
+{
+	t->nr_shown = nr_blocks;
+	if (nr_blocks < t->base.nr_blocks)
+		t->base.nr_blocks = nr_blocks;
 }

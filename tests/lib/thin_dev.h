@@ -22,6 +22,7 @@ struct thin_dev {
 	uint64_t nr_taken, max_taken;
 	uint64_t limit;			/* 0: none */
 	uint64_t nr_refused;
+	uint64_t nr_shown;		/* blocks that measure tells of */
 };
 
 /* NULL: no memory. */
@@ -29,5 +30,8 @@ struct thin_dev *thin_dev_new(struct mls_block_dev *inner);
 
 uint64_t thin_dev_taken(struct thin_dev *t);
 void thin_dev_limit(struct thin_dev *t, uint64_t limit);
+
+/* Show only so many blocks of inner: at once if that is fewer, else when the user measures. */
+void thin_dev_show(struct thin_dev *t, uint64_t nr_blocks);
 
 #endif

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MPL-2.0 */
 /* test_space.c - space comes back, also to the host, and a disk that is full says so and goes on. */
+#include <stdio.h>
 #include <time.h>
 
+#include "0-bio/block_dev.h"
+#include "tests/lib/fault_dev.h"
 #include "tests/lib/test_rand.h"
 #include "tests/lib/thin_dev.h"
 #include "tests/unit/5-disk/disk_fixture.h"
@@ -139,6 +142,189 @@ START_TEST(what_is_given_back_was_not_needed)
 }
 END_TEST
 
+/* ---- Growing ---- */
+
+static uint64_t size_of(struct mls_disk *disk)
+{
+	struct mls_disk_stat stat;
+
+	mls_disk_stat(disk, &stat);
+	return stat.disk_bytes;
+}
+
+/* Goal: the disk grows under use and stays larger; what it held stays, what is new reads as zeros. */
+START_TEST(a_disk_grows)
+{
+	uint64_t nr = 4 * MIB / MLS_BLOCK_BYTES;
+	struct disk_fixture f;
+	struct mls_disk *disk;
+
+	fixture_init(&f, 4 * MIB, mls_backing_bytes(16 * MIB));
+	f.opts.inline_work = _i == 0;
+	disk = fixture_open(&f);
+	fill(disk, 0, nr, 1);
+	ck_assert_int_eq(block_write(disk, nr, 1), MLS_EINVAL);
+	ck_assert_int_eq(mls_disk_resize(disk, 4 * MIB - MLS_BLOCK_BYTES), MLS_EINVAL);
+	ck_assert_int_eq(mls_disk_resize(disk, UINT64_MAX), MLS_EINVAL);
+	ck_assert_int_eq(mls_disk_resize(disk, 4 * MIB), 0);
+	ck_assert_uint_eq(size_of(disk), 4 * MIB);
+	ck_assert_int_eq(mls_disk_resize(disk, 12 * MIB), 0);
+	ck_assert_uint_eq(size_of(disk), 12 * MIB);
+	ck_assert(block_is(disk, 3 * nr - 1, 0));
+	fill(disk, nr, 3 * nr, 2);
+	ck_assert_int_eq(mls_disk_resize(disk, 12 * MIB + 4097), 0);
+	ck_assert_int_eq(mls_disk_sync(disk), 0);
+	ck_assert_int_eq(mls_disk_close(disk), 0);
+	disk = fixture_open(&f);
+	ck_assert_uint_eq(size_of(disk), 12 * MIB + 4096);
+	for (uint64_t lba = 0; lba <= 3 * nr; lba++)
+		ck_assert(block_is(disk, lba, lba < nr ? 1 : lba < 3 * nr ? 2 : 0));
+	ck_assert_int_eq(mls_disk_close(disk), 0);
+	f.opts.read_only = true;
+	disk = fixture_open(&f);
+	ck_assert_int_eq(mls_disk_resize(disk, 16 * MIB), MLS_EROFS);
+	ck_assert_int_eq(mls_disk_close(disk), 0);
+	fixture_release(&f);
+}
+END_TEST
+
+/* Goal: a backing that grew is used; a disk that was full takes data again. */
+START_TEST(a_backing_that_grew_is_used)
+{
+	uint64_t nr = 32 * MIB / MLS_BLOCK_BYTES, lba = 0, full;
+	struct mls_format_opts opts = { .disk_bytes = 32 * MIB };
+	struct mls_disk_stat before, after;
+	struct thin_fixture t;
+	struct mls_disk *disk;
+	int err = 0;
+
+	thin_init(&t, 32 * MIB, 0);
+	thin_dev_show(t.thin, mls_backing_bytes(16 * MIB) / MLS_BLOCK_BYTES);
+	test_store_init(&t.f.store, NULL);
+	ck_assert_int_eq(mls_disk_format(t.f.dev, &t.f.store.base, &t.f.secret, t.f.uuid, &opts), 0);
+	t.f.opts.inline_work = _i == 0;
+	disk = fixture_open(&t.f);
+	while (lba < nr && !err)
+		err = block_write(disk, lba++, 1);
+	ck_assert_int_eq(err, MLS_ENOSPC);
+	full = lba - 1;
+	mls_disk_stat(disk, &before);
+	thin_dev_show(t.thin, t.mem->nr_blocks);
+	ck_assert_int_eq(mls_disk_resize(disk, 32 * MIB), 0);
+	mls_disk_stat(disk, &after);
+	ck_assert_uint_gt(after.nr_runs, before.nr_runs * 3 / 2);
+	fill(disk, full, nr, 2);
+	ck_assert_int_eq(mls_disk_close(disk), 0);
+	disk = fixture_open(&t.f);
+	for (lba = 0; lba < nr; lba++)
+		ck_assert(block_is(disk, lba, lba < full ? 1 : 2));
+	ck_assert_int_eq(mls_disk_close(disk), 0);
+	thin_release(&t);
+}
+END_TEST
+
+/* Goal: whichever write or flush of a resize fails, the disk opens with the old size or the new one, and all data. */
+START_TEST(a_resize_that_fails_leaves_one_size_or_the_other)
+{
+	uint64_t nr = 2 * MIB / MLS_BLOCK_BYTES;
+	unsigned done = 0;
+
+	for (unsigned at = 1; !done; at++) {
+		struct disk_fixture f;
+		struct fault_dev *fault;
+		struct mls_block_dev *mem;
+		struct mls_disk *disk;
+		int err;
+
+		fixture_init(&f, 2 * MIB, mls_backing_bytes(8 * MIB));
+		mem = f.dev;
+		fault = fault_dev_new(mem, FAULT_WRITE | FAULT_FLUSH);
+		ck_assert(fault);
+		f.dev = &fault->base;
+		disk = fixture_open(&f);
+		fill(disk, 0, nr, 1);
+		ck_assert_int_eq(mls_disk_sync(disk), 0);
+		fault_dev_arm(fault, at, MLS_EIO, false);
+		err = mls_disk_resize(disk, 8 * MIB);
+		done = !fault->fired;
+		ck_assert_int_eq(err == 0, done);
+		fault->fail_at = 0;
+		if (size_of(disk) == 2 * MIB)	/* it may be tried again, to another size */
+			ck_assert_int_eq(mls_disk_resize(disk, 6 * MIB), 0);
+		(void)mls_disk_close(disk);
+		f.dev = mem;
+		disk = fixture_open(&f);
+		ck_assert(size_of(disk) == 6 * MIB || size_of(disk) == 8 * MIB);
+		for (uint64_t lba = 0; lba < nr; lba++)
+			ck_assert(block_is(disk, lba, 1));
+		ck_assert_int_eq(mls_disk_close(disk), 0);
+		mls_block_dev_destroy(&fault->base);
+		fixture_release(&f);
+	}
+}
+END_TEST
+
+/* Goal: an old superblock put back after a resize is refused. */
+START_TEST(the_old_superblock_is_refused)
+{
+	uint8_t *old = aligned_alloc(MLS_BLOCK_BYTES, 2 * MLS_BLOCK_BYTES);
+	struct disk_fixture f;
+	struct mls_disk *disk;
+
+	fixture_init(&f, 2 * MIB, 0);
+	ck_assert_int_eq(mls_block_dev_read(f.dev, 0, 1, old), 0);
+	ck_assert_int_eq(mls_block_dev_read(f.dev, 16, 1, old + MLS_BLOCK_BYTES), 0);
+	disk = fixture_open(&f);
+	ck_assert_int_eq(mls_disk_resize(disk, 3 * MIB), 0);
+	ck_assert_int_eq(mls_disk_close(disk), 0);
+	ck_assert_int_eq(mls_block_dev_write(f.dev, 0, 1, old), 0);
+	ck_assert_int_eq(mls_block_dev_write(f.dev, 16, 1, old + MLS_BLOCK_BYTES), 0);
+	ck_assert_int_eq(fixture_try_open(&f, &disk), MLS_ESTALE);
+	free(old);
+	fixture_release(&f);
+}
+END_TEST
+
+/* ---- Statistics ---- */
+
+static uint64_t number_of(const char *json, const char *name)
+{
+	char key[64];
+	const char *at;
+
+	snprintf(key, sizeof key, "\"%s\": ", name);
+	at = strstr(json, key);
+	ck_assert_msg(at, "no %s in %s", name, json);
+	return strtoull(at + strlen(key), NULL, 10);
+}
+
+START_TEST(statistics_tell_what_happened)
+{
+	struct disk_fixture f;
+	struct mls_disk *disk;
+	size_t bytes;
+	char *json;
+
+	fixture_init(&f, 4 * MIB, 0);
+	disk = fixture_open(&f);
+	fill(disk, 0, 100, 1);
+	ck_assert_int_eq(mls_disk_discard(disk, 0, 10 * MLS_BLOCK_BYTES), 0);
+	ck_assert_int_eq(mls_disk_sync(disk), 0);
+	ck_assert_int_eq(mls_disk_stats_json(disk, &json, &bytes), 0);
+	ck_assert_uint_eq(strlen(json), bytes);
+	ck_assert_uint_eq(number_of(json, "version"), 1);
+	ck_assert_uint_eq(number_of(json, "disk_bytes"), 4 * MIB);
+	ck_assert_uint_eq(number_of(json, "writes"), 100);
+	ck_assert_uint_eq(number_of(json, "discarded_blocks"), 10);
+	ck_assert_uint_eq(number_of(json, "live_blocks"), 90);
+	ck_assert_uint_eq(number_of(json, "integrity"), 0);
+	ck_assert(strstr(json, "\"state\": \"ok\""));
+	free(json);
+	ck_assert_int_eq(mls_disk_close(disk), 0);
+	fixture_release(&f);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("space");
@@ -150,6 +336,16 @@ int main(void)
 	tcase_add_test(tc, an_idle_disk_gives_discarded_space_back);
 	tcase_add_test(tc, nodiscard_gives_nothing_back);
 	tcase_add_test(tc, what_is_given_back_was_not_needed);
+	suite_add_tcase(s, tc);
+	tc = tcase_create("growing");
+	tcase_set_timeout(tc, 120);
+	tcase_add_loop_test(tc, a_disk_grows, 0, 2);
+	tcase_add_loop_test(tc, a_backing_that_grew_is_used, 0, 2);
+	tcase_add_test(tc, a_resize_that_fails_leaves_one_size_or_the_other);
+	tcase_add_test(tc, the_old_superblock_is_refused);
+	suite_add_tcase(s, tc);
+	tc = tcase_create("statistics");
+	tcase_add_test(tc, statistics_tell_what_happened);
 	suite_add_tcase(s, tc);
 	runner = srunner_create(s);
 	srunner_run_all(runner, CK_ENV);
