@@ -436,6 +436,8 @@ bool mls_chain_reader_more_behind(struct mls_chain_reader *reader)
 	uint8_t *block;
 	uint64_t seq;
 
+	if (reader->pos.seq >= reader->end_seq)		/* and so + 1 doesn't wrap */
+		return false;
 	for (seq = reader->pos.seq + 1; seq < reader->end_seq && !found; seq++) {
 		if (window_block(reader, seq, &block) != 0)
 			continue;

@@ -132,9 +132,10 @@ bool mls_journal_poisoned(struct mls_journal *journal)
 
 /* ---- The owners ---- */
 
+/* From the top down: what lies above may hold on to what lies below (the index reads logs). */
 static void owners_reset(struct mls_journal *journal)
 {
-	for (unsigned id = 1; id < MLS_NR_OWNERS; id++)
+	for (unsigned id = MLS_NR_OWNERS - 1; id > 0; id--)
 		if (journal->owners[id].reset)
 			journal->owners[id].reset(journal->owners[id].arg);
 }
