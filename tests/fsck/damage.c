@@ -184,7 +184,7 @@ static void copy_file(const char *from, const char *to)
 static void put_byte_in_file(const char *path, off_t at, uint8_t mask)
 {
 	int fd = open(path, O_RDWR);
-	uint8_t byte;
+	uint8_t byte = 0;
 
 	require(fd >= 0 && pread(fd, &byte, 1, at) == 1, path);
 	byte ^= mask;
