@@ -147,6 +147,15 @@ static int judge(struct mls_disk *disk, const struct witness *witness, const str
 
 /* ---- One journal area and the WAL that follows it ---- */
 
+static int load_area(struct mls_disk *disk, unsigned area, struct mls_journal_info *info, struct mls_replay *replay)
+{
+	int err;
+
+	mls_chunk_alloc_reset(disk->alloc);
+	err = mls_journal_load(disk->journal, area, info);
+	return err ? err : mls_lsm_replay_begin(disk->lsm, replay);
+}
+
 /* MLS_ENOENT: the area isn't the accepted sync's; try the other. */
 static int try_area(struct mls_disk *disk, unsigned area, const struct witness *witness, bool say,
 		    struct mls_sync_head *accepted)
@@ -156,12 +165,12 @@ static int try_area(struct mls_disk *disk, unsigned area, const struct witness *
 	bool accept_last;
 	int err;
 
-	mls_chunk_alloc_reset(disk->alloc);
-	err = mls_journal_load(disk->journal, area, &info);
-	if (!err)
-		err = mls_lsm_replay_begin(disk->lsm, &replay);
+	err = load_area(disk, area, &info, &replay);
 	if (!err)
 		err = judge(disk, witness, &replay, say, &accept_last);
+	/* To look at the last group's data its announcements were applied; undone, it must leave no trace. */
+	if (!err && replay.has_last && !accept_last)
+		err = load_area(disk, area, &info, &replay);
 	if (err)
 		return err;
 	*accepted = accept_last ? replay.last : replay.before;
