@@ -54,7 +54,7 @@ struct run {
 	struct disk_model model;
 	uint8_t *buf;				/* room for the whole disk */
 	bool thin;				/* BACKING can't hold all of the disk */
-	bool may_fill;				/* ENOSPC is an answer: thin, or tables far smaller than a run */
+	bool tiny_tables;			/* each wastes most of its run: the index outgrows its reserve */
 	char what[160];				/* the running step */
 };
 
@@ -158,7 +158,7 @@ static void draw_disk(struct run *run, struct mls_format_opts *format, uint64_t 
 	run->thin = test_rand_chance(r, 1, 6);
 	if (run->thin)
 		*backing_blocks -= test_rand_below(r, nr_blocks / 2);
-	run->may_fill = run->thin || records * 32 < format->run_blocks * MLS_BLOCK_BYTES / 2;
+	run->tiny_tables = records * 32 < format->run_blocks * MLS_BLOCK_BYTES / 2;
 	run->opts = (struct mls_open_opts){ .inline_work = true,
 					    .strict_sync = test_rand_chance(r, 1, 3),
 					    .cache_bytes = test_rand_chance(r, 1, 2) ? 64 * 1024 : 0,
@@ -376,7 +376,7 @@ static void settle_call(struct run *run, int err, uint64_t sync_id_before)
 		after_cut(run, !run->opts.strict_sync);
 		return;
 	}
-	if (err == MLS_ENOSPC && (run->may_fill || run->opts.strict_sync)) {
+	if (err == MLS_ENOSPC && (run->thin || run->tiny_tables || run->opts.strict_sync)) {
 		total.enospc++;
 		read_all(run, run->disk);
 		if (!model_settle(m, run->buf, &bad))
@@ -453,6 +453,8 @@ static void step_discard(struct run *run)
 	model_begin(&run->model, offset, bytes);
 	memset(run->model.now + offset, 0, bytes);
 	err = mls_disk_discard(run->disk, offset, bytes);
+	if (err == MLS_ENOSPC && (offset | bytes) % MLS_BLOCK_BYTES == 0 && !run->tiny_tables)
+		fail(run, "a discard of whole blocks needs space");
 	total.blocks += run->model.call.nr_blocks;
 	settle_call(run, err, sync_id);
 }
