@@ -47,9 +47,9 @@ const char *map_class_text(enum map_class class)
 
 static enum map_class class_of(struct dump *d, uint64_t run)
 {
-	const struct mls_inspect_run *r = &d->x->runs[run];
+	const struct mls_inspect_run *r;
 
-	if (d->x->area < 0) {
+	if (d->x->area < 0) {	/* nothing is known of the runs: there is no list of them */
 		switch (dump_look_at_run(d, run)) {
 		case LOOK_ZEROS:
 			return MAP_ZEROS;
@@ -59,6 +59,7 @@ static enum map_class class_of(struct dump *d, uint64_t run)
 			return MAP_WRITTEN;
 		}
 	}
+	r = &d->x->runs[run];
 	switch (r->kind) {
 	case MLS_RUN_FREE:
 		return MAP_FREE;

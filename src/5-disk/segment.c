@@ -48,11 +48,12 @@ static int summary_seal(struct mls_seg_writer *writer, struct mls_seg_buf *buf)
 	size_t bytes = sizeof(struct mls_seg_summary_disk) + buf->nr_taken * sizeof(struct mls_seg_slot_disk);
 	uint8_t *plain = malloc(bytes);
 	struct mls_seg_summary_disk *head = (void *)plain;
-	struct mls_seg_slot_disk *slot = (void *)(plain + sizeof *head);
+	struct mls_seg_slot_disk *slot;
 	int err;
 
 	if (!plain)
 		return MLS_ENOMEM;
+	slot = (void *)(plain + sizeof *head);
 	memset(head, 0, sizeof *head);
 	mls_put_le64(head->run, buf->run);
 	mls_put_le64(head->birth, buf->birth);
@@ -76,13 +77,14 @@ int mls_seg_read_summary(struct mls_seg_writer *writer, uint64_t run, uint64_t b
 	void *blocks = mls_blocks_alloc(nr_blocks);
 	uint8_t *plain = malloc(mls_blob_room(nr_blocks));
 	const struct mls_seg_summary_disk *head = (const void *)plain;
-	const struct mls_seg_slot_disk *slot = (const void *)(plain + sizeof *head);
+	const struct mls_seg_slot_disk *slot;
 	uint64_t version;
 	size_t bytes;
 	int err = MLS_ENOMEM;
 
 	if (!blocks || !plain)
 		goto out;
+	slot = (const void *)(plain + sizeof *head);
 	err = mls_block_dev_read(writer->dev, mls_chunk_alloc_hba(writer->alloc, run) + writer->nr_slots, nr_blocks,
 				 blocks);
 	if (err)
