@@ -1,12 +1,21 @@
 /* SPDX-License-Identifier: MPL-2.0 */
 /* format_args.c - the command line of mlsdisk-format; see format_args.h. mlsdisk-format(8) has the same text. */
+#define _GNU_SOURCE		/* O_TMPFILE */
 #include "format_args.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
+#include <libgen.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 #include "cli/cli_size.h"
+
+#define FILE_STEP_BYTES (UINT64_C(1) << 20)
 
 static const char help_text[] =
 	"Usage: mlsdisk-format [--size=SIZE] [--backing-size=SIZE] [--key-file=FILE]\n"
@@ -89,6 +98,33 @@ int format_args_parse(struct format_args *args, int argc, char **argv, bool *go_
 	return MLS_CLI_DONE;
 }
 
+/* The longest file, up to wanted bytes, that path's file system takes (ext4 ends at 16 TiB): asked of
+ * a file without a name. When in doubt, wanted: making the real one tells. */
+static uint64_t longest_file(const char *path, uint64_t wanted)
+{
+	char *copy = strdup(path);
+	uint64_t low = 0, high = wanted / FILE_STEP_BYTES;
+	int fd = copy ? open(dirname(copy), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600) : -1;
+
+	free(copy);
+	if (fd < 0)
+		return wanted;
+	if (ftruncate(fd, (off_t)wanted) == 0 || errno != EFBIG) {
+		close(fd);
+		return wanted;
+	}
+	while (high - low > 1) {
+		uint64_t middle = low + (high - low) / 2;
+
+		if (ftruncate(fd, (off_t)(middle * FILE_STEP_BYTES)) == 0)
+			low = middle;
+		else
+			high = middle;
+	}
+	close(fd);
+	return low * FILE_STEP_BYTES;
+}
+
 static int choose_backing(const struct format_args *args, const struct format_target *target, uint64_t *bytes)
 {
 	char text[MLS_CLI_SIZE_TEXT_BYTES];
@@ -114,6 +150,8 @@ static int choose_backing(const struct format_args *args, const struct format_ta
 	needed = mls_backing_bytes(args->size_bytes);
 	if (needed > INT64_MAX)
 		return mls_cli_usage("--size: too large: no file can hold that disk");
+	if (needed > target->bytes)
+		needed = longest_file(args->backing, needed);
 	*bytes = needed > target->bytes ? needed : target->bytes;
 	return MLS_CLI_DONE;
 }

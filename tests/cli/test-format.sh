@@ -59,6 +59,11 @@ expect 2 "unknown" --size=1M --key-file="$key" --trusted-store=ftp://x new
 expect 1 "No such file" --size=1M --key-file="$key" --trusted-store=none nowhere/new
 [ ! -e new ] || die "a refused format left a file"
 
+# ---- A disk as long as the file system's longest file, or longer: thin, and at once ----
+make "is an MlsDisk now" huge --size=16T
+[ "$(du -m huge | cut -f 1)" -lt 256 ] || die "16 TiB take space"
+rm huge
+
 # ---- What is made ----
 make "size           64 MiB" a --size=64M
 [ "$(size_of a)" -gt $((64 * mib)) ] || die "the backing is too short"
