@@ -154,6 +154,9 @@ struct mls_trusted_store_ops {
 	/* Durable before it returns 0. */
 	int (*advance)(struct mls_trusted_store *store, const struct mls_trust *trust);
 	void (*destroy)(struct mls_trusted_store *store);
+	/* For a store that keeps its value more than once: how many of the copies the last read, which
+	 * returned 0, found damaged. An advance writes one of them anew. May be NULL. */
+	unsigned (*nr_damaged)(struct mls_trusted_store *store);
 };
 
 struct mls_trusted_store {

@@ -8,18 +8,8 @@
  * makes no metadata durable. Measured on ext4 that's as fast as pwrite and fdatasync at their best,
  * with one system call less.
  *
- * The MAC isn't against the adversary, who can't reach the file. It tells a damaged register, or
- * one of another disk, from a register that speaks the truth.
- *
- * States   UNKNOWN   the file hasn't been read yet
- *          EMPTY     no file, or only zeros: read answers MLS_ENOENT, an advance creates
- *          VALID     `next_slot` holds the older slot or none, `counter` is the newer one's
- *          DAMAGED   a store, but no slot authenticates: read answers MLS_EAUTH; an advance (the user
- *                    accepts a rollback) starts anew
- *          FOREIGN   another disk's, or no store at all: nobody but its owner may overwrite it
- *
- * Invariant: at any time after the first advance one slot is whole, since the other is written next;
- * a write that failed is repeated in the same slot.
+ * The MAC isn't against the adversary, who can't reach the file: see trust_slots.c, which knows the
+ * states, too. There is no file: EMPTY.
  */
 #ifdef HAVE_CONFIG_H
 #include <config.h>
@@ -35,30 +25,20 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "1-crypto/kdf.h"
 #include "1-crypto/secret.h"
 #include "base/buf.h"
-#include "base/endian.h"
 #include "base/err.h"
 #include "base/log.h"
-#include "format/mlsdisk_format.h"
+#include "trust/trust_slots.h"
 
 #define FILE_BYTES (MLS_NR_TRUST_SLOTS * MLS_BLOCK_BYTES)
-#define SLOT_MAC_AT offsetof(struct mls_trust_slot_disk, mac)
-
-enum store_state { STORE_UNKNOWN, STORE_EMPTY, STORE_VALID, STORE_DAMAGED, STORE_FOREIGN };
+#define FOREIGN_HINT "give each disk a store of its own"
 
 struct store_file {
 	struct mls_trusted_store base;		/* first */
 	char *path;
 	int fd;					/* -1: there is no file yet */
-	bool has_key;
-	uint8_t key[MLS_KEY_BYTES];
-	uint8_t uuid[MLS_UUID_BYTES];
-	enum store_state state;
-	unsigned next_slot;
-	uint64_t counter;
-	uint8_t *blocks;			/* one block for each slot */
+	struct mls_trust_slots slots;		/* one block for each slot */
 };
 
 static struct store_file *store_file(struct mls_trusted_store *store)
@@ -201,8 +181,8 @@ static int create(struct store_file *s)
 	}
 	if (err)
 		return err;
-	memset(s->blocks, 0, FILE_BYTES);
-	err = write_blocks(s, s->blocks, MLS_NR_TRUST_SLOTS, 0);
+	memset(s->slots.bytes, 0, FILE_BYTES);
+	err = write_blocks(s, s->slots.bytes, MLS_NR_TRUST_SLOTS, 0);
 	if (err)
 		return err;
 	if (fsync(s->fd) < 0) {
@@ -212,140 +192,38 @@ static int create(struct store_file *s)
 	return sync_dir_of(s->path);
 }
 
-/* ---- The slots ---- */
-
-static const struct mls_trust_slot_disk *slot_at(const struct store_file *s, unsigned slot)
-{
-	return (const struct mls_trust_slot_disk *)(s->blocks + (size_t)slot * MLS_BLOCK_BYTES);
-}
-
-static int slot_encode(struct store_file *s, unsigned slot, uint64_t counter, const struct mls_trust *trust)
-{
-	struct mls_trust_slot_disk *disk = (struct mls_trust_slot_disk *)slot_at(s, slot);
-
-	memset(disk, 0, MLS_BLOCK_BYTES);
-	memcpy(disk->magic, MLS_TRUST_MAGIC, sizeof disk->magic);
-	mls_put_le32(disk->version, MLS_TRUST_VERSION);
-	mls_put_le64(disk->counter, counter);
-	memcpy(disk->uuid, trust->uuid, sizeof disk->uuid);
-	mls_put_le64(disk->sync_id, trust->sync_id);
-	memcpy(disk->digest, trust->digest, sizeof disk->digest);
-	return mls_hmac_sha256(s->key, disk, SLOT_MAC_AT, disk->mac);
-}
-
-static void slot_decode(const struct mls_trust_slot_disk *disk, struct mls_trust *trust)
-{
-	memcpy(trust->uuid, disk->uuid, sizeof trust->uuid);
-	trust->sync_id = mls_get_le64(disk->sync_id);
-	memcpy(trust->digest, disk->digest, sizeof trust->digest);
-}
-
-static bool all_zero(const uint8_t *p, size_t bytes)
-{
-	return p[0] == 0 && memcmp(p, p + 1, bytes - 1) == 0;
-}
-
-/* What this slot says of the whole file if the other one isn't VALID. */
-static int slot_judge(const struct store_file *s, unsigned slot, enum store_state *state)
-{
-	const struct mls_trust_slot_disk *disk = slot_at(s, slot);
-	uint8_t mac[32];
-	int err;
-
-	if (all_zero((const uint8_t *)disk, MLS_BLOCK_BYTES)) {
-		*state = STORE_EMPTY;
-		return 0;
-	}
-	if (memcmp(disk->magic, MLS_TRUST_MAGIC, sizeof disk->magic) != 0 ||
-	    memcmp(disk->uuid, s->uuid, sizeof disk->uuid) != 0) {
-		*state = STORE_FOREIGN;
-		return 0;
-	}
-	*state = STORE_DAMAGED;		/* as long as nobody can tell */
-	if (!s->has_key)
-		return 0;
-	err = mls_hmac_sha256(s->key, disk, SLOT_MAC_AT, mac);
-	if (err)
-		return err;
-	*state = mls_equal_const_time(mac, disk->mac, sizeof mac) &&
-				 mls_get_le32(disk->version) == MLS_TRUST_VERSION ?
-			 STORE_VALID : STORE_DAMAGED;
-	return 0;
-}
-
-/* Both slots' verdicts into one, and which slot to write next. */
-static void judge(struct store_file *s, const enum store_state slot[MLS_NR_TRUST_SLOTS])
-{
-	uint64_t counter[MLS_NR_TRUST_SLOTS] = { mls_get_le64(slot_at(s, 0)->counter),
-						 mls_get_le64(slot_at(s, 1)->counter) };
-	unsigned newest = slot[1] == STORE_VALID && (slot[0] != STORE_VALID || counter[1] > counter[0]);
-
-	s->counter = 0;
-	s->next_slot = 0;
-	if (slot[newest] == STORE_VALID) {
-		s->state = STORE_VALID;
-		s->counter = counter[newest];
-		s->next_slot = !newest;
-		if (slot[!newest] != STORE_VALID && slot[!newest] != STORE_EMPTY)
-			mls_warn("trusted store %s: slot %u is damaged; slot %u counts", s->path, !newest, newest);
-	} else if (slot[0] == STORE_DAMAGED || slot[1] == STORE_DAMAGED) {
-		s->state = STORE_DAMAGED;
-	} else if (slot[0] == STORE_FOREIGN || slot[1] == STORE_FOREIGN) {
-		s->state = STORE_FOREIGN;
-	} else {
-		s->state = STORE_EMPTY;
-	}
-}
-
 /* Read the file and set the state. Only a failure to read is an error. */
 static int load(struct store_file *s)
 {
-	enum store_state slot[MLS_NR_TRUST_SLOTS];
 	struct stat st;
 	ssize_t n;
 	int err;
 
-	s->state = STORE_UNKNOWN;
+	s->slots.state = MLS_TRUST_UNKNOWN;
 	if (s->fd < 0) {
 		err = attach(s, 0);
 		if (err == MLS_ENOENT)
-			s->state = STORE_EMPTY;
+			s->slots.state = MLS_TRUST_EMPTY;
 		if (err)
 			return err == MLS_ENOENT ? 0 : err;
 	}
-	memset(s->blocks, 0, FILE_BYTES);
-	n = transfer(s, false, s->blocks, FILE_BYTES, 0);
+	memset(s->slots.bytes, 0, FILE_BYTES);
+	n = transfer(s, false, s->slots.bytes, FILE_BYTES, 0);
 	if (n < 0 || fstat(s->fd, &st) < 0) {
 		mls_error("trusted store %s: %s", s->path, strerror(errno));
 		return MLS_EIO;
 	}
-	for (unsigned i = 0; i < MLS_NR_TRUST_SLOTS; i++) {
-		err = slot_judge(s, i, &slot[i]);
-		if (err)
-			return err;
-	}
-	judge(s, slot);
-	if (st.st_size > (off_t)FILE_BYTES && s->state == STORE_EMPTY)
-		s->state = STORE_FOREIGN;	/* zeros first, but ours are never that long */
+	err = mls_trust_slots_judge(&s->slots, s->path);
+	if (err)
+		return err;
+	if (st.st_size > (off_t)FILE_BYTES && s->slots.state == MLS_TRUST_EMPTY)
+		s->slots.state = MLS_TRUST_FOREIGN;	/* zeros first, but ours are never that long */
 	return 0;
 }
 
 static int refuse_foreign(const struct store_file *s)
 {
-	char ours[MLS_UUID_TEXT_BYTES], found[MLS_UUID_TEXT_BYTES];
-
-	mls_uuid_format(ours, s->uuid);
-	for (unsigned i = 0; i < MLS_NR_TRUST_SLOTS; i++) {
-		if (memcmp(slot_at(s, i)->magic, MLS_TRUST_MAGIC, sizeof slot_at(s, i)->magic) != 0)
-			continue;
-		mls_uuid_format(found, slot_at(s, i)->uuid);
-		mls_error("trusted store %s: expected the one of disk %s, found that of disk %s; give each disk a "
-			  "store of its own", s->path, ours, found);
-		return MLS_ESTALE;
-	}
-	mls_error("trusted store %s: not a trusted store, so it is left alone; expected the one of disk %s",
-		  s->path, ours);
-	return MLS_ESTALE;
+	return mls_trust_slots_refuse_foreign(&s->slots, s->path, FOREIGN_HINT);
 }
 
 /* ---- The contract ---- */
@@ -354,9 +232,7 @@ static int file_set_key(struct mls_trusted_store *store, const uint8_t key[32])
 {
 	struct store_file *s = store_file(store);
 
-	memcpy(s->key, key, sizeof s->key);
-	s->has_key = true;
-	s->state = STORE_UNKNOWN;
+	mls_trust_slots_set_key(&s->slots, key);
 	return 0;
 }
 
@@ -365,21 +241,21 @@ static int file_read(struct mls_trusted_store *store, struct mls_trust *trust)
 	struct store_file *s = store_file(store);
 	int err;
 
-	if (!s->has_key)
+	if (!s->slots.has_key)
 		return MLS_EINVAL;
 	err = load(s);
 	if (err)
 		return err;
-	switch (s->state) {
-	case STORE_EMPTY:
+	switch (s->slots.state) {
+	case MLS_TRUST_EMPTY:
 		return MLS_ENOENT;
-	case STORE_FOREIGN:
+	case MLS_TRUST_FOREIGN:
 		return refuse_foreign(s);
-	case STORE_DAMAGED:
+	case MLS_TRUST_DAMAGED:
 		mls_error("trusted store %s: damaged, or made with another key", s->path);
 		return MLS_EAUTH;
 	default:
-		slot_decode(slot_at(s, !s->next_slot), trust);
+		mls_trust_slots_value(&s->slots, trust);
 		return 0;
 	}
 }
@@ -389,15 +265,15 @@ static int prepare(struct store_file *s)
 {
 	int err = 0;
 
-	if (s->state == STORE_UNKNOWN)
+	if (s->slots.state == MLS_TRUST_UNKNOWN)
 		err = load(s);
 	if (err)
 		return err;
-	if (s->state == STORE_FOREIGN)
+	if (s->slots.state == MLS_TRUST_FOREIGN)
 		return refuse_foreign(s);
-	if (s->state == STORE_VALID)
+	if (s->slots.state == MLS_TRUST_VALID)
 		return 0;
-	if (s->state == STORE_DAMAGED)
+	if (s->slots.state == MLS_TRUST_DAMAGED)
 		mls_warn("trusted store %s: was damaged; it begins anew", s->path);
 	return create(s);
 }
@@ -408,28 +284,32 @@ static int file_advance(struct mls_trusted_store *store, const struct mls_trust 
 	unsigned slot;
 	int err;
 
-	if (!s->has_key)
+	if (!s->slots.has_key)
 		return MLS_EINVAL;
-	if (memcmp(trust->uuid, s->uuid, sizeof s->uuid) != 0) {
+	if (memcmp(trust->uuid, s->slots.uuid, sizeof s->slots.uuid) != 0) {
 		mls_error("trusted store %s: opened for another disk", s->path);
 		return MLS_ESTALE;
 	}
-	if (s->state != STORE_VALID) {
+	if (s->slots.state != MLS_TRUST_VALID) {
 		err = prepare(s);
 		if (err)
 			return err;
 	}
-	slot = s->next_slot;
+	slot = s->slots.next_slot;
 	MLS_INVARIANT(slot < MLS_NR_TRUST_SLOTS && s->fd >= 0);
-	err = slot_encode(s, slot, s->counter + 1, trust);
+	err = mls_trust_slots_encode(&s->slots, trust);
 	if (!err)
-		err = write_blocks(s, s->blocks + (size_t)slot * MLS_BLOCK_BYTES, 1, slot);
-	if (err)
-		return err;
-	s->state = STORE_VALID;
-	s->counter++;
-	s->next_slot = !slot;
-	return 0;
+		err = write_blocks(s, (uint8_t *)mls_trust_slot_at(&s->slots, slot), 1, slot);
+	if (!err)
+		mls_trust_slots_written(&s->slots);
+	return err;
+}
+
+static unsigned file_nr_damaged(struct mls_trusted_store *store)
+{
+	const struct store_file *s = store_file(store);
+
+	return s->slots.state == MLS_TRUST_VALID ? s->slots.nr_damaged : 0;
 }
 
 static void file_destroy(struct mls_trusted_store *store)
@@ -439,7 +319,7 @@ static void file_destroy(struct mls_trusted_store *store)
 	if (s->fd >= 0)
 		close(s->fd);
 	free(s->path);
-	mls_blocks_free(s->blocks);
+	mls_blocks_free(s->slots.bytes);
 	mls_secret_free(s, sizeof *s);
 }
 
@@ -447,6 +327,7 @@ static const struct mls_trusted_store_ops file_ops = {
 	.set_key = file_set_key,
 	.read = file_read,
 	.advance = file_advance,
+	.nr_damaged = file_nr_damaged,
 	.destroy = file_destroy,
 };
 
@@ -459,18 +340,19 @@ int mls_store_file_open(struct mls_trusted_store **store, const char *path, cons
 		return MLS_ENOMEM;
 	s->base.ops = &file_ops;
 	s->fd = -1;
-	memcpy(s->uuid, uuid, sizeof s->uuid);
+	memcpy(s->slots.uuid, uuid, sizeof s->slots.uuid);
+	s->slots.slot_bytes = MLS_BLOCK_BYTES;
 	s->path = strdup(path);
-	s->blocks = mls_blocks_zalloc(MLS_NR_TRUST_SLOTS);
-	if (s->path && s->blocks)
+	s->slots.bytes = mls_blocks_zalloc(MLS_NR_TRUST_SLOTS);
+	if (s->path && s->slots.bytes)
 		err = load(s);
-	if (!err && s->state == STORE_FOREIGN)
+	if (!err && s->slots.state == MLS_TRUST_FOREIGN)
 		err = refuse_foreign(s);
 	if (err) {
 		file_destroy(&s->base);
 		return err;
 	}
-	s->state = STORE_UNKNOWN;
+	s->slots.state = MLS_TRUST_UNKNOWN;
 	*store = &s->base;
 	return 0;
 }
