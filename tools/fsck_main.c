@@ -280,14 +280,17 @@ static int repair(struct fsck *f)
 	bool state = f->x->verdict != MLS_INSPECT_REFUSED && !f->x->index_damaged && !f->store_foreign &&
 		     (found(f, MLS_FOUND_RECOVERY_PENDING) || found(f, MLS_FOUND_LOG_LEAKED) ||
 		      found(f, MLS_FOUND_SEG_COUNT));
+	bool store = f->x->has_trust && found(f, MLS_FOUND_STORE_COPY_DAMAGED);
 	int err = 0;
 
-	if (!superblock && !state)
+	if (!superblock && !state && !store)
 		return 0;
 	f->repaired = true;
 	f->again.muted = true;
 	if (superblock)
 		err = repair_step(f, "Writing the superblocks anew", mls_repair_superblock(f->x));
+	if (!err && store)
+		err = repair_step(f, "Writing the trusted store anew", mls_repair_store(f->x, f->store));
 	if (!err && state)
 		err = repair_step(f, "Recovering, counting anew", mls_repair_state(f->x, f->store, &f->secret));
 	return err ? err : look(f);

@@ -26,6 +26,7 @@ static const char *const advice[MLS_NR_FINDINGS] = {
 	[MLS_FOUND_SLOT_MALFORMED] = "remove the slot with mlsdisk-key",
 	[MLS_FOUND_STORE_EMPTY] = "give the right --trusted-store; if it is lost, open once with --accept-rollback",
 	[MLS_FOUND_STORE_DAMAGED] = "restore the store; if it is lost, open once with --accept-rollback",
+	[MLS_FOUND_STORE_COPY_DAMAGED] = "-p, or the next sync, writes it anew; check the medium of the store",
 	[MLS_FOUND_STORE_FOREIGN] = "give this disk's own --trusted-store",
 	[MLS_FOUND_ROLLBACK] = "if you restored a backup on purpose, open once with --accept-rollback",
 	[MLS_FOUND_STORE_MISMATCH] = "another copy of the disk went on; find it, or open this once with --accept-rollback",

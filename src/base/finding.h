@@ -33,6 +33,8 @@ enum mls_repair { MLS_REPAIR_NONE, MLS_REPAIR_SAFE };
 	X(STORE_NONE, "store-none", 0, "trust", NOTE, NONE, "no trusted store: freshness can't be checked")    \
 	X(STORE_EMPTY, "store-empty", 0, "trust", VIOLATION, NONE, "the trusted store holds nothing")          \
 	X(STORE_DAMAGED, "store-damaged", 0, "trust", VIOLATION, NONE, "the trusted store is damaged")         \
+	X(STORE_COPY_DAMAGED, "store-copy-damaged", 0, "trust", WARNING, SAFE,                                 \
+	  "one of the two copies in the trusted store is damaged")                                             \
 	X(STORE_FOREIGN, "store-foreign", 0, "trust", VIOLATION, NONE, "the trusted store is another disk's")  \
 	X(STORE_UNREADABLE, "store-unreadable", 0, "trust", ERROR, NONE, "the trusted store can't be read")    \
 	X(ROLLBACK, "rollback", 1, "disk", VIOLATION, NONE, "BACKING is older than the trusted store")         \

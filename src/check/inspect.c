@@ -148,7 +148,10 @@ static int look_at_store(struct mls_inspect *x, struct mls_trusted_store *store)
 	x->has_trust = x->store_err == 0;
 	switch (x->store_err) {
 	case MLS_OK:
-		return 0;
+		if (!store->ops->nr_damaged || store->ops->nr_damaged(store) == 0)
+			return 0;
+		finding.code = MLS_FOUND_STORE_COPY_DAMAGED;
+		break;
 	case MLS_ENOENT:
 		finding.code = MLS_FOUND_STORE_EMPTY;
 		break;

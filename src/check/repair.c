@@ -21,6 +21,11 @@ int mls_repair_superblock(struct mls_inspect *x)
 	return mls_superblock_write(x->dev, x->keys, &sb);
 }
 
+int mls_repair_store(const struct mls_inspect *x, struct mls_trusted_store *store)
+{
+	return x->has_trust ? store->ops->advance(store, &x->trust) : MLS_EINVAL;
+}
+
 static int amend_counts(const struct mls_inspect *x, struct mls_edit_group *group)
 {
 	int err = 0;

@@ -15,6 +15,9 @@
 /* Both copies become the one that counts. MLS_EIO, MLS_ENOSPC; MLS_ENOMEM. */
 MLS_MUST_CHECK int mls_repair_superblock(struct mls_inspect *x);
 
+/* The store's value once more, onto its damaged copy. MLS_EINVAL: the store has no value; MLS_EIO. */
+MLS_MUST_CHECK int mls_repair_store(const struct mls_inspect *x, struct mls_trusted_store *store);
+
 /*
  * Open for writing, with live counts and logs corrected, and close. The state has changed then: look at
  * the disk anew.

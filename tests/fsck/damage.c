@@ -471,6 +471,31 @@ static void store_damaged(struct lab *l)
 	put_byte_in_file(l->store_path, MLS_BLOCK_BYTES + 50, 1);
 }
 
+/* The copy with the larger counter is the one that counts. */
+static unsigned newer_copy(const struct lab *l)
+{
+	uint64_t counter[2] = { 0, 0 };
+	FILE *f = fopen(l->store_path, "r");
+
+	require(f != NULL, "store");
+	for (unsigned i = 0; i < 2; i++)
+		require(fseek(f, (long)(i * MLS_BLOCK_BYTES + 16), SEEK_SET) == 0 &&
+				fread(&counter[i], sizeof counter[i], 1, f) == 1,
+			"store");
+	fclose(f);
+	return le64toh(counter[1]) > le64toh(counter[0]);
+}
+
+static void store_old_copy(struct lab *l)
+{
+	put_byte_in_file(l->store_path, (off_t)(!newer_copy(l) * MLS_BLOCK_BYTES + 50), 1);
+}
+
+static void store_new_copy(struct lab *l)
+{
+	put_byte_in_file(l->store_path, (off_t)(newer_copy(l) * MLS_BLOCK_BYTES + 480), 1);
+}
+
 static void store_foreign(struct lab *l)
 {
 	put_byte_in_file(l->store_path, 24, 1);
@@ -947,6 +972,8 @@ static const struct kind {
 	{ "device-short", device_short },
 	{ "store-lost", store_lost },
 	{ "store-damaged", store_damaged },
+	{ "store-old-copy", store_old_copy },
+	{ "store-new-copy", store_new_copy },
 	{ "store-foreign", store_foreign },
 	{ "rollback", rollback },
 	{ "store-mismatch", store_mismatch },
