@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: MPL-2.0
+"""Who is measured: how each disk is made, brought up, and taken down."""
+
+import json
+import os
+
+import proc
+from cells import fio_command, fio_result, Cell, MIB
+from proc import Failed, wait_until
+
+WANTED_GROUPS = ("main", "depth1", "mixed", "sync", "ext4")
+
+
+class Contestant:
+    """A disk that fio reaches as a file."""
+
+    name = title = ""
+    groups = WANTED_GROUPS
+    only_cells = None       # names; None: all of the groups
+    sparse = False          # its size isn't the run's: it isn't filled
+    primary = False         # measured in every repeat; the others in every second one
+
+    def __init__(self, place, options):
+        self.place = place
+        self.options = options
+        self.size_bytes = options.size_bytes
+        self.process = None
+        self.log = place.file(f"{self.name}.log")
+
+    @staticmethod
+    def missing():
+        """What isn't installed, or nothing."""
+        return None
+
+    def takes(self, cell):
+        return cell.name in self.only_cells if self.only_cells else cell.group in self.groups
+
+    def up(self):
+        raise NotImplementedError
+
+    def down(self):
+        pass
+
+    def make_file(self, name):
+        path = self.place.file(name)
+        with open(path, "wb") as file:
+            file.truncate(self.size_bytes)
+        return path
+
+    def run(self, cell, seconds, io_bytes=None):
+        command = fio_command(cell, self.file, self.size_bytes, seconds, io_bytes)
+        out = proc.run(command, seconds=seconds * 4 + 300)
+        return fio_result(json.loads(out[out.index("{"):]))
+
+    def fill(self):
+        """Once from end to end."""
+        if not self.sparse:
+            self.run(Cell("fill", "main", "write", MIB, 16), 600, io_bytes=self.size_bytes)
+
+    def overwrite(self, seconds):
+        """At random, as much as the disk holds or the time allows."""
+        self.run(Cell("overwrite", "main", "randwrite", 4096, 32), seconds, io_bytes=self.size_bytes)
+
+    def settle(self):
+        if self.process:
+            proc.wait_idle(self.process.pid, self.options.settle)
+
+    def peak_rss_mib(self):
+        return proc.peak_rss_mib(self.process.pid) if self.process else None
+
+
+class Plain(Contestant):
+    name, title, primary = "plain", "plain file", True
+
+    def up(self):
+        self.file = self.make_file("plain.img")
+
+
+class FuseDaemon(Contestant):
+    """A daemon of ours: MOUNTPOINT/image.raw."""
+
+    env = None
+
+    def command(self):
+        raise NotImplementedError
+
+    def up(self):
+        self.mount = self.place.file(self.name)
+        self.file = os.path.join(self.mount, "image.raw")
+        os.makedirs(self.mount, exist_ok=True)
+        self.serve()
+
+    def serve(self):
+        self.process = self.place.start(self.command(), self.log, self.env)
+        wait_until(lambda: os.path.exists(self.file) or self.process.poll() is not None, 120, f"{self.name} coming up")
+        if self.process.poll() is not None:
+            raise Failed(f"{self.name} didn't start:\n{proc.tail(self.log)}")
+
+    def down(self):
+        proc.unmount(self.mount)
+        self.process.wait(120)
+
+
+class Baseline(FuseDaemon):
+    kind = ""
+
+    def command(self):
+        backing = self.place.file(f"{self.name}.img")
+        if not os.path.exists(backing):
+            self.make_file(f"{self.name}.img")
+        return [self.options.program("bench/baseline-fuse"), self.kind, "-f", f"--key-file={self.options.key_file}",
+                "--trusted-store=none", backing, self.mount]
+
+
+class Null(Baseline):
+    name, title, kind, primary = "null", "FUSE null device", "null", True
+    groups = ("main", "depth1", "mixed")
+    sparse = True
+
+
+class Pass(Baseline):
+    name, title, kind = "pass", "FUSE pass-through", "pass"
+    groups = ("main", "depth1", "mixed", "sync")
+
+
+class Crypt(Baseline):
+    name, title, kind, primary = "cryptdisk", "CryptDisk", "crypt", True
+
+
+class MlsDisk(FuseDaemon):
+    name, title, primary = "mlsdisk", "MlsDisk", True
+    store = "file"
+
+    def store_uri(self):
+        return "none" if self.store == "none" else "file:" + self.place.file(f"{self.name}.store")
+
+    def format(self):
+        backing = self.place.file(f"{self.name}.img")
+        proc.run([self.options.program("mlsdisk-format"), f"--size={self.size_bytes}",
+                  f"--key-file={self.options.key_file}", f"--trusted-store={self.store_uri()}", backing])
+        return backing
+
+    def command(self):
+        backing = self.place.file(f"{self.name}.img")
+        if not os.path.exists(backing):
+            self.format()
+        return [self.options.program("mlsdisk-fuse"), "-f", f"--key-file={self.options.key_file}",
+                f"--trusted-store={self.store_uri()}", backing, self.mount]
+
+    def stats(self):
+        return json.loads(os.getxattr(self.file, "user.mlsdisk.stats"))
+
+
+class MlsDiskOpenssl(MlsDisk):
+    name, title, primary = "mlsdisk-openssl", "MlsDisk, OpenSSL alone", False
+    groups = ("main",)
+    env = {"MLS_AEAD_ENGINE": "openssl"}
+
+
+class MlsDiskNone(MlsDisk):
+    """No trusted store: the sync without the cost of the register's own file."""
+    name, title = "mlsdisk-none", "MlsDisk, store none"
+    groups = ("sync",)
+    store = "none"
+
+
+class OtherSize(MlsDisk):
+    only_cells = ("sync-1",)
+    sparse = True
+    store = "none"
+    primary = False
+    bytes = 0
+
+    def __init__(self, place, options):
+        super().__init__(place, options)
+        self.size_bytes = self.bytes
+
+
+class MlsDisk64M(OtherSize):
+    name, title, bytes = "mlsdisk-64m", "MlsDisk of 64 MiB, store none", 64 << 20
+
+
+class MlsDisk1T(OtherSize):
+    name, title, bytes = "mlsdisk-1t", "MlsDisk of 1 TiB, store none", 1 << 40
+
+
+ALL = (Plain, Null, Pass, Crypt, MlsDisk, MlsDiskOpenssl, MlsDiskNone, MlsDisk64M, MlsDisk1T)
+AMPLIFYING = (Crypt, MlsDisk)
