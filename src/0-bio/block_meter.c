@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: MPL-2.0 */
-/* block_meter.c - a device that counts; see block_meter.h. */
+/*
+ * block_meter.c - a device that counts, and stops writing when a flush has failed; see block_meter.h.
+ *
+ * After a failed flush the host may have dropped what it couldn't write and say at the next flush that all is
+ * well. Whoever wrote before (a sync, a compaction, a resize) and flushes later would believe that. So the one
+ * place that all writing goes through remembers: no write, no flush gets through any more, whoever asks.
+ */
 #include "0-bio/block_meter.h"
 
 static void count(atomic_uint_fast64_t *counter, const struct mls_io *ios, unsigned nr)
@@ -19,10 +25,22 @@ static int meter_read(struct mls_block_dev *dev, struct mls_io *ios, unsigned nr
 	return mls_block_dev_readv(meter->inner, ios, nr);
 }
 
+/* Has a flush failed? Then none of these is written. */
+static bool refuse(struct mls_block_meter *meter, struct mls_io *ios, unsigned nr)
+{
+	if (!atomic_load_explicit(&meter->flush_failed, memory_order_relaxed))
+		return false;
+	for (unsigned i = 0; i < nr; i++)
+		ios[i].err = MLS_EPOISONED;
+	return true;
+}
+
 static int meter_write(struct mls_block_dev *dev, struct mls_io *ios, unsigned nr)
 {
 	struct mls_block_meter *meter = (struct mls_block_meter *)dev;
 
+	if (refuse(meter, ios, nr))
+		return MLS_EPOISONED;
 	count(&meter->written_blocks, ios, nr);
 	return mls_block_dev_writev(meter->inner, ios, nr);
 }
@@ -30,15 +48,23 @@ static int meter_write(struct mls_block_dev *dev, struct mls_io *ios, unsigned n
 static int meter_flush(struct mls_block_dev *dev)
 {
 	struct mls_block_meter *meter = (struct mls_block_meter *)dev;
+	int err;
 
+	if (atomic_load(&meter->flush_failed))
+		return MLS_EPOISONED;
 	atomic_fetch_add_explicit(&meter->flushes, 1, memory_order_relaxed);
-	return mls_block_dev_flush(meter->inner);
+	err = mls_block_dev_flush(meter->inner);
+	if (err)
+		atomic_store(&meter->flush_failed, true);
+	return err;
 }
 
 static int meter_discard(struct mls_block_dev *dev, uint64_t hba, uint64_t nr_blocks)
 {
 	struct mls_block_meter *meter = (struct mls_block_meter *)dev;
 
+	if (atomic_load(&meter->flush_failed))
+		return 0;	/* a hint */
 	atomic_fetch_add_explicit(&meter->discarded_blocks, nr_blocks, memory_order_relaxed);
 	return mls_block_dev_discard(meter->inner, hba, nr_blocks);
 }
@@ -74,4 +100,5 @@ void mls_block_meter_init(struct mls_block_meter *meter, struct mls_block_dev *i
 	atomic_init(&meter->written_blocks, 0);
 	atomic_init(&meter->discarded_blocks, 0);
 	atomic_init(&meter->flushes, 0);
+	atomic_init(&meter->flush_failed, false);
 }

@@ -20,6 +20,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "1-crypto/openssl_err.h"
 #include "1-crypto/secret.h"
 #include "base/log.h"
 
@@ -136,7 +137,7 @@ static int openssl_seal(void *state, const uint8_t nonce[MLS_NONCE_BYTES], const
 	struct slot *slot;
 	EVP_CIPHER_CTX *ctx = ctx_take(state, &slot);
 	uint8_t none[16];
-	int n, err = MLS_EIO;
+	int n, err;
 
 	if (!ctx)
 		return MLS_ENOMEM;
@@ -145,8 +146,7 @@ static int openssl_seal(void *state, const uint8_t nonce[MLS_NONCE_BYTES], const
 	    (bytes > 0 && EVP_EncryptUpdate(ctx, out, &n, in, (int)bytes) != 1) ||
 	    EVP_EncryptFinal_ex(ctx, none, &n) != 1 ||
 	    EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, MLS_TAG_BYTES, tag) != 1) {
-		mls_error("OpenSSL failed to seal %zu bytes: error %lx", bytes, ERR_peek_last_error());
-		ERR_clear_error();
+		err = mls_openssl_failed("sealing");
 		goto out;
 	}
 	err = 0;
@@ -161,7 +161,7 @@ static int openssl_open(void *state, const uint8_t nonce[MLS_NONCE_BYTES], const
 	struct slot *slot;
 	EVP_CIPHER_CTX *ctx = ctx_take(state, &slot);
 	uint8_t none[16];
-	int n, err = MLS_EIO;
+	int n, err;
 
 	if (!ctx)
 		return MLS_ENOMEM;
@@ -169,8 +169,7 @@ static int openssl_open(void *state, const uint8_t nonce[MLS_NONCE_BYTES], const
 	    EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, MLS_TAG_BYTES, (void *)(uintptr_t)tag) != 1 ||
 	    (aad_bytes > 0 && EVP_DecryptUpdate(ctx, NULL, &n, aad, (int)aad_bytes) != 1) ||
 	    (bytes > 0 && EVP_DecryptUpdate(ctx, out, &n, in, (int)bytes) != 1)) {
-		mls_error("OpenSSL failed to open %zu bytes: error %lx", bytes, ERR_peek_last_error());
-		ERR_clear_error();
+		err = mls_openssl_failed("opening");
 		goto out;
 	}
 	err = EVP_DecryptFinal_ex(ctx, none, &n) == 1 ? 0 : MLS_EAUTH;

@@ -13,7 +13,6 @@
 
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
-#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <openssl/kdf.h>
@@ -21,6 +20,7 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "1-crypto/openssl_err.h"
 #include "1-crypto/secret.h"
 #include "base/buf.h"
 #include "base/err.h"
@@ -34,17 +34,6 @@ struct mls_keyring {
 	uint8_t master[MLS_KEY_BYTES];
 	uint8_t uuid[MLS_UUID_BYTES];
 };
-
-/* What the library failed at, and which of our errors that is. */
-static int library_failed(const char *what)
-{
-	unsigned long error = ERR_peek_last_error();
-	int err = ERR_GET_REASON(error) == ERR_R_MALLOC_FAILURE ? MLS_ENOMEM : MLS_EIO;
-
-	mls_error("OpenSSL failed at %s: error %lx", what, error);
-	ERR_clear_error();
-	return err;
-}
 
 int mls_keyring_new(struct mls_keyring **keys, const uint8_t master[MLS_KEY_BYTES],
 		    const uint8_t uuid[MLS_UUID_BYTES])
@@ -127,7 +116,7 @@ int mls_hkdf_sha256(const void *ikm, size_t ikm_bytes, const void *salt, size_t 
 	pthread_once(&hkdf_once, fetch_hkdf);
 	ctx = hkdf ? EVP_KDF_CTX_new(hkdf) : NULL;
 	if (!ctx)
-		return library_failed("HKDF");
+		return mls_openssl_failed("HKDF");
 	*p++ = OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, unconst("SHA256"), 0);
 	*p++ = OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, unconst(ikm), ikm_bytes);
 	if (salt_bytes > 0)
@@ -135,7 +124,7 @@ int mls_hkdf_sha256(const void *ikm, size_t ikm_bytes, const void *salt, size_t 
 	*p++ = OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_INFO, unconst(info), strlen(info));
 	*p = OSSL_PARAM_construct_end();
 	if (EVP_KDF_derive(ctx, key, MLS_KEY_BYTES, params) != 1)
-		err = library_failed("HKDF");
+		err = mls_openssl_failed("HKDF");
 	EVP_KDF_CTX_free(ctx);
 	return err;
 }
@@ -158,21 +147,21 @@ int mls_scrypt_any_salt(const void *secret, size_t secret_bytes, const void *sal
 	/* A NULL password means "only check the parameters" to OpenSSL. */
 	if (EVP_PBE_scrypt(secret_bytes ? secret : "", secret_bytes, salt, salt_bytes, n, SCRYPT_R, SCRYPT_P,
 			   max_bytes, key, MLS_KEY_BYTES) != 1)
-		return library_failed("scrypt");
+		return mls_openssl_failed("scrypt");
 	return 0;
 }
 
 int mls_sha256(const void *data, size_t bytes, uint8_t digest[32])
 {
 	if (EVP_Digest(data, bytes, digest, NULL, EVP_sha256(), NULL) != 1)
-		return library_failed("SHA-256");
+		return mls_openssl_failed("SHA-256");
 	return 0;
 }
 
 int mls_hmac_sha256(const uint8_t key[MLS_KEY_BYTES], const void *data, size_t bytes, uint8_t mac[32])
 {
 	if (!HMAC(EVP_sha256(), key, MLS_KEY_BYTES, data, bytes, mac, NULL))
-		return library_failed("HMAC");
+		return mls_openssl_failed("HMAC");
 	return 0;
 }
 

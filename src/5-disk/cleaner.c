@@ -477,7 +477,7 @@ static uint64_t housekeeping(struct mls_cleaner *cleaner)
 	bool busy, worked = false;
 	uint64_t rest;
 
-	if (!mls_punch_wanted(disk) || atomic_load(&disk->poisoned))
+	if (!mls_punch_wanted(disk) || mls_disk_stopped(disk))
 		return TICK_NS;
 	busy = is_busy(cleaner);
 	if (!busy && reclaim(cleaner, &worked))

@@ -74,6 +74,13 @@ struct mls_disk {
 	} count;
 };
 
+/* No more writing until the disk is opened again: a sync or, whoever asked for it, a flush has failed. */
+static inline bool mls_disk_stopped(const struct mls_disk *disk)
+{
+	return atomic_load_explicit(&disk->poisoned, memory_order_relaxed) ||
+	       atomic_load_explicit(&disk->meter.flush_failed, memory_order_relaxed);
+}
+
 static inline void mls_count(atomic_uint_fast64_t *counter, uint64_t n)
 {
 	atomic_fetch_add_explicit(counter, n, memory_order_relaxed);

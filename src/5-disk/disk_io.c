@@ -226,7 +226,7 @@ static int may_write(struct mls_disk *disk)
 {
 	if (disk->opts.read_only)
 		return MLS_EROFS;
-	return atomic_load_explicit(&disk->poisoned, memory_order_relaxed) ? MLS_EPOISONED : 0;
+	return mls_disk_stopped(disk) ? MLS_EPOISONED : 0;
 }
 
 /* Slots for up to nr blocks; waits for the cleaner when there is no free run. */

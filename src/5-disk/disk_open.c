@@ -298,7 +298,7 @@ int mls_disk_close(struct mls_disk *disk)
 
 	mls_cleaner_free(disk->cleaner);
 	disk->cleaner = NULL;
-	if (!disk->opts.read_only && !atomic_load(&disk->poisoned)) {
+	if (!disk->opts.read_only && !mls_disk_stopped(disk)) {
 		err = mls_disk_sync_grouped(disk, false);
 		disk->closing = true;
 		if (!err)
@@ -347,5 +347,5 @@ void mls_disk_stat(struct mls_disk *disk, struct mls_disk_stat *stat)
 	stat->compactions = lsm.compactions;
 	stat->memtable_flushes = lsm.flushes;
 	stat->integrity_errors = atomic_load(&disk->count.integrity_errors);
-	stat->poisoned = atomic_load(&disk->poisoned) || mls_lsm_poisoned(disk->lsm);
+	stat->poisoned = mls_disk_stopped(disk) || mls_lsm_poisoned(disk->lsm);
 }

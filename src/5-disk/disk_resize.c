@@ -71,7 +71,7 @@ static int resize(struct mls_disk *disk, void *arg)
 	uint64_t nr_blocks = *(const uint64_t *)arg;
 	int err;
 
-	if (atomic_load(&disk->poisoned))
+	if (mls_disk_stopped(disk) || mls_lsm_poisoned(disk->lsm))
 		return MLS_EPOISONED;
 	if (nr_blocks < geo.disk_blocks || nr_blocks > MLS_DISK_BLOCKS_MAX) {
 		mls_error("disk: a size of %llu bytes was refused: it has %llu and can only grow, up to %llu",

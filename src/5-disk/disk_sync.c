@@ -95,7 +95,7 @@ static int sync_round(struct mls_disk *disk, bool early)
 	struct mls_segment_stat segments;
 	int err;
 
-	if (atomic_load(&disk->poisoned))
+	if (mls_disk_stopped(disk))
 		return MLS_EPOISONED;
 	/* Cleaned segments wait for a later group, be it an empty one. The last group of all tells what
 	 * became free, so that it is free at the next open. */

@@ -656,6 +656,8 @@ static int settle(struct mls_inspect *x, unsigned area, const struct attempt *at
 		x->report = NULL;	/* what doesn't belong together can't but contradict itself */
 	err = load(x, &x->areas[area], &loaded, attempt->accept_last);
 	x->report = report;
+	if (!err && !loaded)
+		err = MLS_EIO;	/* it could be read a moment ago */
 	if (err)
 		return err;
 	x->consistent = attempt->is_of;

@@ -119,11 +119,15 @@ static int sink(void *arg, uint64_t lba, const void *block)
 static int run_indexed(struct mls_salvage *s)
 {
 	struct indexed indexed = { .s = s };
+	bool was_damaged = s->x->index_damaged;
 	int err;
 
 	pthread_mutex_init(&indexed.lock, NULL);
 	err = mls_inspect_check_data(s->x, sink, &indexed, s->progress, s->progress_arg);
 	pthread_mutex_destroy(&indexed.lock);
+	/* The index could be read when it was checked, and not now: nobody knows which LBAs are missing. */
+	if (!err && s->x->index_damaged && !was_damaged)
+		err = mls_salvage_lose(s, 0, s->x->sb.geo.disk_blocks, MLS_FOUND_LOG_UNREADABLE);
 	return err;
 }
 
