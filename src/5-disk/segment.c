@@ -23,6 +23,9 @@
 #include "base/err.h"
 #include "base/log.h"
 
+/* Segments under way to the device at once: while one waits, another is pinned and queued. */
+#define NR_FLUSHERS 2u
+
 struct mls_seg_writer {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;		/* a buffer changed its state */
@@ -36,9 +39,10 @@ struct mls_seg_writer {
 	struct mls_seg_buf *bufs;
 	struct mls_seg_buf *open[MLS_NR_STREAMS];
 	struct mls_seg_buf *queue, **queue_end;
-	pthread_t flusher;
+	pthread_t flushers[NR_FLUSHERS];
+	unsigned nr_flushers;
 	int err;			/* of the last failed segment write; 0 once it worked */
-	bool has_flusher, stop;
+	bool stop;
 };
 
 /* ---- Summary ---- */
@@ -198,7 +202,7 @@ static void flush_buf(struct mls_seg_writer *writer, struct mls_seg_buf *buf)
 
 static void enqueue(struct mls_seg_writer *writer, struct mls_seg_buf *buf)
 {
-	if (!writer->has_flusher) {
+	if (writer->nr_flushers == 0) {
 		flush_buf(writer, buf);
 		return;
 	}
@@ -485,9 +489,11 @@ int mls_seg_writer_new(struct mls_seg_writer **out, struct mls_block_dev *dev, s
 		err = MLS_ENOMEM;
 	for (unsigned i = 0; i < nr_bufs && !err; i++)
 		err = buf_init(writer, &writer->bufs[i]);
-	if (!err && !inline_work) {
-		writer->has_flusher = pthread_create(&writer->flusher, NULL, flusher_main, writer) == 0;
-		err = writer->has_flusher ? 0 : MLS_ENOMEM;
+	while (!err && !inline_work && writer->nr_flushers < NR_FLUSHERS) {
+		if (pthread_create(&writer->flushers[writer->nr_flushers], NULL, flusher_main, writer))
+			err = MLS_ENOMEM;
+		else
+			writer->nr_flushers++;
 	}
 	if (err) {
 		mls_seg_writer_free(writer);
@@ -501,13 +507,12 @@ void mls_seg_writer_free(struct mls_seg_writer *writer)
 {
 	if (!writer)
 		return;
-	if (writer->has_flusher) {
-		pthread_mutex_lock(&writer->lock);
-		writer->stop = true;
-		pthread_cond_signal(&writer->work);
-		pthread_mutex_unlock(&writer->lock);
-		pthread_join(writer->flusher, NULL);
-	}
+	pthread_mutex_lock(&writer->lock);
+	writer->stop = true;
+	pthread_cond_broadcast(&writer->work);
+	pthread_mutex_unlock(&writer->lock);
+	for (unsigned i = 0; i < writer->nr_flushers; i++)
+		pthread_join(writer->flushers[i], NULL);
 	for (unsigned i = 0; writer->bufs && i < writer->nr_bufs; i++)
 		buf_release(&writer->bufs[i]);
 	free(writer->bufs);
