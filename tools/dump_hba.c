@@ -135,7 +135,7 @@ static int look_for_owner(void *arg, const struct mls_inspect_rec *rec)
 static int find_owner(struct dump *d, uint64_t run, uint32_t slot, struct owner *owner)
 {
 	struct mls_inspect *x = d->x;
-	struct mls_inspect_summary summary = { .slots = calloc(x->nr_slots, sizeof *summary.slots) };
+	struct mls_seg_summary summary = { .slots = calloc(x->nr_slots, sizeof *summary.slots) };
 	int err = summary.slots ? mls_inspect_summary(x, run, &summary) : MLS_ENOMEM;
 	bool told = !err && summary.birth == x->runs[run].birth;
 

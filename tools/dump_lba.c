@@ -19,7 +19,8 @@
 struct version {
 	struct mls_inspect_rec found;	/* of a summary: rec only */
 	bool of_summary;
-	uint64_t birth, epoch;		/* of a summary */
+	uint64_t birth;			/* of a summary */
+	struct mls_write_order order;	/* of a summary */
 	uint8_t key_salt[MLS_SALT_BYTES];
 	int err;			/* of reading its block; MLS_ENOENT: not there any more */
 };
@@ -121,7 +122,7 @@ static int read_by_summary(struct story *s, struct version *v, uint32_t slot)
 	return err;
 }
 
-static int add_slots(struct story *s, const struct mls_inspect_summary *summary)
+static int add_slots(struct story *s, const struct mls_seg_summary *summary)
 {
 	for (uint32_t slot = 0; slot < summary->nr_slots; slot++) {
 		uint64_t hba = mls_inspect_run_hba(s->d->x, summary->run) + slot;
@@ -138,7 +139,7 @@ static int add_slots(struct story *s, const struct mls_inspect_summary *summary)
 		memcpy(v->found.rec.tag, summary->slots[slot].tag, MLS_TAG_BYTES);
 		memcpy(v->key_salt, summary->key_salt, MLS_SALT_BYTES);
 		v->birth = summary->birth;
-		v->epoch = summary->epoch;
+		v->order = summary->slots[slot].order;
 		v->err = read_by_summary(s, v, slot);
 		if (v->err == MLS_ENOMEM)
 			return v->err;
@@ -150,15 +151,15 @@ static int newer_first(const void *a, const void *b)
 {
 	const struct version *x = a, *y = b;
 
-	if (x->birth != y->birth)
-		return x->birth < y->birth ? 1 : -1;
+	if (mls_order_before(&x->order, &y->order) || mls_order_before(&y->order, &x->order))
+		return mls_order_before(&x->order, &y->order) ? 1 : -1;
 	return (x->found.rec.hba < y->found.rec.hba) - (x->found.rec.hba > y->found.rec.hba);
 }
 
 static int search_summaries(struct story *s)
 {
 	struct mls_inspect *x = s->d->x;
-	struct mls_inspect_summary summary = { .slots = calloc(x->nr_slots, sizeof *summary.slots) };
+	struct mls_seg_summary summary = { .slots = calloc(x->nr_slots, sizeof *summary.slots) };
 	int err = summary.slots ? 0 : MLS_ENOMEM;
 
 	for (uint64_t run = 0; run < x->nr_runs && !err; run++) {
@@ -216,7 +217,7 @@ static void print_source(struct story *s, const struct version *v)
 	out_text(s->d->out, "source", v->of_summary ? "summary" : wal ? "wal" : "sstable");
 	out_number_if(s->d->out, "sync_id", wal, wal ? group->group.head.sync_id : 0);
 	out_number_if(s->d->out, "wal_hba", wal, wal ? x->wal_hba + group->seq % x->wal_blocks : 0);
-	out_number_if(s->d->out, "epoch", v->of_summary || table, table ? table->epoch : v->epoch);
+	out_number_if(s->d->out, "epoch", v->of_summary || table, table ? table->epoch : v->order.epoch);
 	out_number_if(s->d->out, "log", table, table ? table->info.log_id : 0);
 	out_number_if(s->d->out, "level", table, table ? table->level : 0);
 }

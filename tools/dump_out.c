@@ -322,6 +322,18 @@ void out_ratio(struct dump_out *o, const char *key, uint64_t part, uint64_t whol
 	put_value(o, key, json, text);
 }
 
+void out_factor(struct dump_out *o, const char *key, uint64_t dividend, uint64_t divisor)
+{
+	char text[VALUE_TEXT_BYTES];
+
+	if (!divisor) {
+		out_none(o, key);
+		return;
+	}
+	snprintf(text, sizeof text, "%.3f", (double)dividend / (double)divisor);
+	put_value(o, key, text, text);
+}
+
 void out_hex(struct dump_out *o, const char *key, const void *bytes, size_t nr_bytes)
 {
 	const uint8_t *p = bytes;

@@ -56,6 +56,8 @@ void out_none(struct dump_out *o, const char *key);
 void out_number_if(struct dump_out *o, const char *key, bool applies, uint64_t number);
 /* A ratio of thousandths: "12.3 %", in JSON 0.123. */
 void out_ratio(struct dump_out *o, const char *key, uint64_t part, uint64_t whole);
+/* "2.345", in JSON the same number; null if there is nothing to divide by. */
+void out_factor(struct dump_out *o, const char *key, uint64_t dividend, uint64_t divisor);
 /* Text "0-3,7", JSON [0, 1, 2, 3, 7]. */
 void out_numbers(struct dump_out *o, const char *key, const uint64_t *numbers, size_t nr);
 /* A block of user data. Text: rows of 16 bytes as hexdump -C has them; JSON: hexadecimal digits. */

@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: MPL-2.0 */
 /*
  * dump_space.c - sections chunks, logs, index and stats: who owns the space, and how full it is.
- *
- * The format keeps no count of what was ever written, so there is no amplification since format to
- * show; mlsdisk-fuse counts from open on.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -421,6 +418,21 @@ static void print_space(struct dump *d, const struct space *space)
 	out_number(d->out, "wal_records", wal_records(x));
 }
 
+/* As of the last journal commit, which is the last thing a session does that ends in good order. */
+static void print_totals(struct dump *d)
+{
+	const struct mls_totals *totals = &d->x->totals;
+
+	out_object(d->out, "since_format");
+	for (unsigned i = 0; i < MLS_NR_TOTALS_KNOWN; i++)
+		out_number(d->out, mls_total_name((enum mls_total)i), totals->at[i]);
+	out_factor(d->out, "write_amplification", totals->at[MLS_TOTAL_DEV_WRITTEN_BLOCKS] * MLS_BLOCK_BYTES,
+		   totals->at[MLS_TOTAL_WRITTEN_BYTES]);
+	out_factor(d->out, "read_amplification", totals->at[MLS_TOTAL_DEV_READ_BLOCKS] * MLS_BLOCK_BYTES,
+		   totals->at[MLS_TOTAL_READ_BYTES]);
+	out_object_end(d->out);
+}
+
 int dump_stats(struct dump *d)
 {
 	struct space space;
@@ -444,6 +456,7 @@ int dump_stats(struct dump *d)
 		return err;
 	out_object(d->out, "stats");
 	print_space(d, &space);
+	print_totals(d);
 	print_levels(d);
 	print_fills(d, &space);
 	print_cleaning(d, &space);

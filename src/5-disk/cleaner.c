@@ -55,6 +55,7 @@ struct mls_cleaner {
 	uint64_t changed_ns;		/* when they were seen to differ */
 	struct mls_seg_slot *slots;	/* one segment's worth, for the round */
 	struct mls_index_rec *current;
+	struct mls_write_order *orders;	/* of the current ones */
 	uint8_t *blocks;
 };
 
@@ -91,7 +92,7 @@ static int find_by_summary(struct mls_cleaner *cleaner, struct victim *victim)
 			continue;	/* a slot that was taken but never sealed well */
 		err = mls_lsm_get(disk->lsm, cleaner->slots[i].lba, 1, rec);
 		if (!err && rec->hba == victim_loc(disk, &victim->info, i))
-			victim->nr_current++;
+			cleaner->orders[victim->nr_current++] = cleaner->slots[i].order;
 	}
 	return err;
 }
@@ -134,6 +135,8 @@ static int find_by_walk(struct mls_cleaner *cleaner, struct victim *victim)
 				note_current(cleaner, victim, &recs[i]);
 		lba += nr;
 	}
+	for (uint32_t i = 0; i < victim->nr_current; i++)
+		cleaner->orders[i] = mls_seg_order_of_past(disk->writer);
 	return err == MLS_ENOENT ? 0 : err;
 }
 
@@ -163,7 +166,8 @@ static int read_current(struct mls_cleaner *cleaner, const struct victim *victim
 	return err;
 }
 
-static int move_block(struct mls_disk *disk, const struct mls_index_rec *old, const uint8_t *plain)
+static int move_block(struct mls_disk *disk, const struct mls_index_rec *old, const struct mls_write_order *order,
+		      const uint8_t *plain)
 {
 	struct mls_index_rec rec;
 	struct mls_seg_buf *buf;
@@ -174,7 +178,7 @@ static int move_block(struct mls_disk *disk, const struct mls_index_rec *old, co
 
 	if (err)
 		return err;
-	err = mls_seg_seal(disk->writer, buf, slot, old->lba, plain, &rec);
+	err = mls_seg_seal(disk->writer, buf, slot, old->lba, plain, order, &rec);
 	if (!err)
 		err = mls_lsm_move(disk->lsm, &rec, old->hba, &moved);
 	mls_seg_indexed(disk->writer, buf, 1);
@@ -207,7 +211,7 @@ static int move_current(struct mls_cleaner *cleaner, const struct victim *victim
 			continue;
 		}
 		if (!err)
-			err = move_block(disk, rec, block);
+			err = move_block(disk, rec, &cleaner->orders[i], block);
 	}
 	return err;
 }
@@ -637,8 +641,9 @@ int mls_cleaner_new(struct mls_cleaner **out, struct mls_disk *disk)
 	pthread_cond_init(&cleaner->round_done, NULL);
 	cleaner->slots = calloc(nr_slots, sizeof *cleaner->slots);
 	cleaner->current = calloc(nr_slots + 1, sizeof *cleaner->current);
+	cleaner->orders = calloc(nr_slots + 1, sizeof *cleaner->orders);
 	cleaner->blocks = mls_blocks_alloc(nr_slots);
-	if (!cleaner->slots || !cleaner->current || !cleaner->blocks) {
+	if (!cleaner->slots || !cleaner->current || !cleaner->orders || !cleaner->blocks) {
 		mls_cleaner_free(cleaner);
 		return MLS_ENOMEM;
 	}
@@ -670,6 +675,7 @@ void mls_cleaner_free(struct mls_cleaner *cleaner)
 	mls_blocks_free(cleaner->blocks);
 	free(cleaner->slots);
 	free(cleaner->current);
+	free(cleaner->orders);
 	pthread_cond_destroy(&cleaner->round_done);
 	pthread_cond_destroy(&cleaner->work);
 	pthread_mutex_destroy(&cleaner->lock);

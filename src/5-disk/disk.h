@@ -59,6 +59,7 @@ struct mls_disk {
 	atomic_uint_fast64_t synced_id;		/* of the last completed sync, for all threads */
 	atomic_uint_fast64_t epoch_bound;	/* no record of now has a later epoch than this */
 	atomic_bool poisoned;
+	bool session;				/* opened for writing: counts as a session */
 
 	pthread_mutex_t rmw[MLS_NR_RMW_STRIPES];
 
@@ -97,6 +98,9 @@ void mls_disk_stack_free(struct mls_disk *disk);
 MLS_MUST_CHECK int mls_disk_open_amended(struct mls_disk **disk, struct mls_block_dev *dev,
 					 struct mls_trusted_store *store, const struct mls_secret *secret,
 					 const struct mls_open_opts *opts, const struct mls_edit_group *amend);
+
+/* disk_stats.c: what this session has done so far. Any time, under any lock. */
+void mls_disk_session_totals(void *disk, struct mls_totals *totals);
 
 /* disk_io.c: one block of any record, from memory or the device. MLS_ENOENT: the location is of a
  * segment that has been freed since; look the LBA up again. out is block-aligned. */

@@ -261,11 +261,13 @@ static int write_blocks(struct mls_disk *disk, uint64_t lba, uint32_t nr, const 
 			return err;
 		for (uint32_t i = 0; i < got; i++) {
 			int e = mls_seg_seal(disk->writer, buf, slot + i, lba + i, in + (size_t)i * MLS_BLOCK_BYTES,
-					     &recs[i]);
+					     NULL, &recs[i]);
 			err = err ? err : e;
 		}
 		if (!err)
 			err = mls_lsm_put(disk->lsm, recs, got);
+		if (err)
+			mls_seg_void(disk->writer, buf, slot, got);
 		mls_seg_indexed(disk->writer, buf, got);
 		if (err)
 			return err;
@@ -286,9 +288,11 @@ static int replace_block(struct mls_disk *disk, const struct mls_index_rec *old,
 
 	if (err)
 		return err;
-	err = mls_seg_seal(disk->writer, buf, slot, old->lba, block, &rec);
+	err = mls_seg_seal(disk->writer, buf, slot, old->lba, block, NULL, &rec);
 	if (!err)
 		err = mls_lsm_move(disk->lsm, &rec, old->hba, moved);
+	if (err || !*moved)
+		mls_seg_void(disk->writer, buf, slot, 1);
 	mls_seg_indexed(disk->writer, buf, 1);
 	return err;
 }

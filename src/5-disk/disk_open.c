@@ -213,6 +213,7 @@ static int start_session(struct mls_disk *disk, const struct witness *witness, c
 	uint64_t newest = accepted->sync_id;
 	int err = 0;
 
+	disk->session = true;
 	memcpy(disk->trust.uuid, disk->sb.uuid, MLS_UUID_BYTES);
 	disk->trust.sync_id = accepted->sync_id;
 	memcpy(disk->trust.digest, accepted->tag, MLS_TAG_BYTES);
@@ -228,6 +229,7 @@ static int start_session(struct mls_disk *disk, const struct witness *witness, c
 		err = mls_lsm_start(disk->lsm, session, newest + 1);
 	disk->trust.sync_id = newest;
 	atomic_store(&disk->epoch_bound, newest + 1);
+	mls_seg_writer_begin(disk->writer, newest + 1);
 	if (!err)
 		err = mls_disk_open_record(disk);
 	if (!err)
@@ -292,6 +294,21 @@ int mls_disk_open(struct mls_disk **disk, struct mls_block_dev *dev, struct mls_
 	return mls_disk_open_amended(disk, dev, store, secret, opts, NULL);
 }
 
+/* What was done in this session, into the journal. */
+static int note_totals(struct mls_disk *disk)
+{
+	struct mls_tx *tx;
+	int err = mls_tx_begin(disk->logs, &tx);
+
+	if (err)
+		return err;
+	err = mls_segment_table_note_totals(disk->table, mls_tx_group(tx));
+	if (!err)
+		return mls_tx_commit(tx);
+	mls_tx_abort(tx);
+	return err;
+}
+
 int mls_disk_close(struct mls_disk *disk)
 {
 	int err = 0;
@@ -307,6 +324,8 @@ int mls_disk_close(struct mls_disk *disk)
 			err = mls_seg_finish(disk->writer);	/* summaries: the cleaner's next round is cheap */
 		if (!err)
 			mls_punch_rest(disk, PUNCH_AT_CLOSE_NS);
+		if (!err)
+			err = note_totals(disk);
 	} else if (!disk->opts.read_only) {
 		err = MLS_EPOISONED;
 	}

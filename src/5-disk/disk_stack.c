@@ -74,6 +74,7 @@ int mls_disk_stack_new(struct mls_disk *disk)
 	if (err)
 		return err;
 	mls_segment_table_listener(disk->table, &listener, bring_data_out, disk);
+	mls_segment_table_count(disk->table, mls_disk_session_totals, disk);
 	/* Layer 4 */
 	lsm_opts = (struct mls_lsm_opts){ .memtable_records = disk->opts.memtable_records,
 					  .table_records = table_records(disk),

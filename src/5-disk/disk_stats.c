@@ -28,6 +28,24 @@ static uint64_t count_of(atomic_uint_fast64_t *counter)
 	return atomic_load_explicit(counter, memory_order_relaxed);
 }
 
+void mls_disk_session_totals(void *arg, struct mls_totals *totals)
+{
+	struct mls_disk *disk = arg;
+
+	totals->at[MLS_TOTAL_SESSIONS] = disk->session;
+	totals->at[MLS_TOTAL_READ_BYTES] = count_of(&disk->count.read_bytes);
+	totals->at[MLS_TOTAL_WRITTEN_BYTES] = count_of(&disk->count.written_bytes);
+	totals->at[MLS_TOTAL_DISCARDED_BLOCKS] = count_of(&disk->count.buried_blocks);
+	totals->at[MLS_TOTAL_DEV_READ_BLOCKS] = count_of(&disk->meter.read_blocks);
+	totals->at[MLS_TOTAL_DEV_WRITTEN_BLOCKS] = count_of(&disk->meter.written_blocks);
+	totals->at[MLS_TOTAL_DEV_DISCARDED_BLOCKS] = count_of(&disk->meter.discarded_blocks);
+	totals->at[MLS_TOTAL_DEV_FLUSHES] = count_of(&disk->meter.flushes);
+	totals->at[MLS_TOTAL_SYNC_ROUNDS] = count_of(&disk->count.sync_rounds);
+	totals->at[MLS_TOTAL_EARLY_SYNCS] = count_of(&disk->count.early_syncs);
+	totals->at[MLS_TOTAL_CLEANED_SEGMENTS] = count_of(&disk->count.cleaned_segments);
+	totals->at[MLS_TOTAL_MOVED_BLOCKS] = count_of(&disk->count.moved_blocks);
+}
+
 struct field {
 	const char *name;
 	uint64_t value;
@@ -86,6 +104,20 @@ static void print_work(FILE *out, const struct stats *s)
 	fprintf(out, ",\n \"write_amplification\": %.3f",
 		d->written_bytes ? (double)d->dev_written_blocks * MLS_BLOCK_BYTES / (double)d->written_bytes : 0.0);
 	PRINT(out, "index_cache", cache);
+}
+
+static void print_since_format(FILE *out, const struct stats *s)
+{
+	struct field fields[MLS_NR_TOTALS_KNOWN];
+	struct mls_totals totals;
+
+	mls_segment_table_totals(s->disk->table, &totals);
+	for (unsigned i = 0; i < MLS_NR_TOTALS_KNOWN; i++)
+		fields[i] = (struct field){ mls_total_name((enum mls_total)i), totals.at[i] };
+	PRINT(out, "since_format", fields);
+	fprintf(out, ",\n \"write_amplification_since_format\": %.3f",
+		mls_totals_write_amplification(&totals));
+	fprintf(out, ",\n \"read_amplification_since_format\": %.3f", mls_totals_read_amplification(&totals));
 }
 
 static void print_latency(FILE *out, const char *name, struct mls_latency *latency)
@@ -155,6 +187,7 @@ int mls_disk_stats_json(struct mls_disk *disk, char **json, size_t *bytes)
 		s.disk_stat.sync_id);
 	print_space(out, &s);
 	print_work(out, &s);
+	print_since_format(out, &s);
 	print_background(out, &s);
 	fprintf(out, "}\n");
 	if (fclose(out)) {

@@ -78,6 +78,7 @@ static int write_group(struct mls_disk *disk, uint8_t flags)
 	err = mls_lsm_cut(disk->lsm, &cut);
 	if (err)
 		return err == MLS_EPOISONED ? poison(disk, what, err) : err;
+	mls_seg_writer_epoch(disk->writer, cut.sync_id + 1);
 	err = commit_cut(disk, &cut, flags, &what);
 	mls_segment_table_announce_done(disk->table, err == 0);
 	if (err) {

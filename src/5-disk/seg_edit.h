@@ -18,6 +18,7 @@ struct mls_seg_edit {
 	uint64_t birth;			/* ADD, FREE; NEXT_BIRTH: births below were given */
 	uint32_t key_id;		/* ADD, KEY */
 	const uint8_t *salt;		/* KEY: 32 bytes within the edit */
+	const struct mls_totals_disk *totals;	/* TOTALS: the edit */
 };
 
 #define MLS_SEG_NEXT_BIRTH_BYTES 16u
@@ -33,6 +34,8 @@ static inline size_t mls_seg_edit_bytes(uint8_t type)
 		return sizeof(struct mls_seg_key_disk);
 	case MLS_SEG_EDIT_NEXT_BIRTH:
 		return MLS_SEG_NEXT_BIRTH_BYTES;
+	case MLS_SEG_EDIT_TOTALS:
+		return sizeof(struct mls_totals_disk);
 	default:
 		return 0;
 	}
@@ -52,6 +55,8 @@ MLS_MUST_CHECK static inline int mls_seg_edit_decode(struct mls_seg_edit *edit, 
 		edit->salt = key->salt;
 	} else if (edit->type == MLS_SEG_EDIT_NEXT_BIRTH) {
 		edit->birth = mls_get_le64(bytes + 8);
+	} else if (edit->type == MLS_SEG_EDIT_TOTALS) {
+		edit->totals = (const void *)bytes;
 	} else {
 		edit->delta = (int32_t)mls_get_le32(add->delta);
 		edit->run = mls_get_le64(add->run);

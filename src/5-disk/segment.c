@@ -14,12 +14,10 @@
 #include <string.h>
 
 #include "0-bio/block_dev.h"
-#include "1-crypto/crypto_blob.h"
 #include "5-disk/geometry.h"
 #include "5-disk/location.h"
 #include "base/buf.h"
 #include "base/checked.h"
-#include "base/endian.h"
 #include "base/err.h"
 #include "base/log.h"
 
@@ -41,6 +39,8 @@ struct mls_seg_writer {
 	struct mls_seg_buf *queue, **queue_end;
 	pthread_t flushers[NR_FLUSHERS];
 	unsigned nr_flushers;
+	uint64_t session;		/* sync id of its first group */
+	atomic_uint_fast64_t epoch, nr_sealed;	/* the order of the next block */
 	int err;			/* of the last failed segment write; 0 once it worked */
 	bool stop;
 };
@@ -49,69 +49,38 @@ struct mls_seg_writer {
 
 static int summary_seal(struct mls_seg_writer *writer, struct mls_seg_buf *buf)
 {
-	size_t bytes = sizeof(struct mls_seg_summary_disk) + buf->nr_taken * sizeof(struct mls_seg_slot_disk);
-	uint8_t *plain = malloc(bytes);
-	struct mls_seg_summary_disk *head = (void *)plain;
-	struct mls_seg_slot_disk *slot;
-	int err;
+	struct mls_seg_summary summary = {
+		.run = buf->run,
+		.birth = buf->birth,
+		.session = writer->session,
+		.epoch = buf->epoch,
+		.nr_slots = buf->nr_taken,
+		.slots = buf->slots,
+	};
 
-	if (!plain)
-		return MLS_ENOMEM;
-	slot = (void *)(plain + sizeof *head);
-	memset(head, 0, sizeof *head);
-	mls_put_le64(head->run, buf->run);
-	mls_put_le64(head->birth, buf->birth);
-	memcpy(head->key_salt, buf->key->salt, sizeof head->key_salt);
-	mls_put_le64(head->epoch, buf->epoch);
-	mls_put_le32(head->nr_slots, buf->nr_taken);
-	for (uint32_t i = 0; i < buf->nr_taken; i++) {
-		mls_put_le64(slot[i].lba, buf->lbas[i]);
-		memcpy(slot[i].tag, buf->tags[i], sizeof slot[i].tag);
-	}
-	err = mls_blob_seal(writer->keys, "summary", buf->birth, plain, bytes,
-			    mls_block_at(buf->blocks, writer->nr_slots), writer->run_blocks - writer->nr_slots);
-	free(plain);
-	return err;
+	memcpy(summary.key_salt, buf->key->salt, sizeof summary.key_salt);
+	return mls_seg_summary_seal(writer->keys, &summary, buf->scratch, mls_block_at(buf->blocks, writer->nr_slots),
+				    writer->run_blocks - writer->nr_slots);
 }
 
 int mls_seg_read_summary(struct mls_seg_writer *writer, uint64_t run, uint64_t birth,
 			 const uint8_t key_salt[MLS_SALT_BYTES], struct mls_seg_slot *slots, uint32_t *nr_slots)
 {
 	uint32_t nr_blocks = writer->run_blocks - writer->nr_slots;
+	struct mls_seg_summary summary = { .slots = slots };
 	void *blocks = mls_blocks_alloc(nr_blocks);
-	uint8_t *plain = malloc(mls_blob_room(nr_blocks));
-	const struct mls_seg_summary_disk *head = (const void *)plain;
-	const struct mls_seg_slot_disk *slot;
-	uint64_t version;
-	size_t bytes;
-	int err = MLS_ENOMEM;
+	int err;
 
-	if (!blocks || !plain)
-		goto out;
-	slot = (const void *)(plain + sizeof *head);
+	if (!blocks)
+		return MLS_ENOMEM;
 	err = mls_block_dev_read(writer->dev, mls_chunk_alloc_hba(writer->alloc, run) + writer->nr_slots, nr_blocks,
 				 blocks);
-	if (err)
-		goto out;
-	err = mls_blob_open(writer->keys, "summary", blocks, nr_blocks, plain, &bytes, &version);
-	if (err == MLS_EAUTH || err == MLS_EFORMAT)
+	if (!err)
+		err = mls_seg_summary_open(writer->keys, blocks, nr_blocks, run, writer->nr_slots, &summary);
+	if (!err && (summary.birth != birth || memcmp(summary.key_salt, key_salt, MLS_SALT_BYTES) != 0))
 		err = MLS_ENOENT;
-	if (err)
-		goto out;
-	err = MLS_ENOENT;
-	if (version != birth || bytes < sizeof *head || mls_get_le64(head->run) != run ||
-	    memcmp(head->key_salt, key_salt, sizeof head->key_salt) != 0)
-		goto out;
-	*nr_slots = mls_get_le32(head->nr_slots);
-	if (*nr_slots > writer->nr_slots || bytes != sizeof *head + *nr_slots * sizeof *slot)
-		goto out;
-	for (uint32_t i = 0; i < *nr_slots; i++) {
-		slots[i].lba = mls_get_le64(slot[i].lba);
-		memcpy(slots[i].tag, slot[i].tag, sizeof slots[i].tag);
-	}
-	err = 0;
-out:
-	free(plain);
+	if (!err)
+		*nr_slots = summary.nr_slots;
 	mls_blocks_free(blocks);
 	return err;
 }
@@ -315,20 +284,47 @@ int mls_seg_take(struct mls_seg_writer *writer, enum mls_seg_stream stream, uint
 	return err;
 }
 
-int mls_seg_seal(struct mls_seg_writer *writer, struct mls_seg_buf *buf, uint32_t slot, uint64_t lba,
-		 const void *plain, struct mls_index_rec *rec)
+void mls_seg_writer_begin(struct mls_seg_writer *writer, uint64_t session)
 {
+	writer->session = session;
+	atomic_store(&writer->epoch, session);
+	atomic_store(&writer->nr_sealed, 0);
+}
+
+void mls_seg_writer_epoch(struct mls_seg_writer *writer, uint64_t epoch)
+{
+	atomic_store(&writer->epoch, epoch);
+}
+
+struct mls_write_order mls_seg_order_of_past(const struct mls_seg_writer *writer)
+{
+	return (struct mls_write_order){ .epoch = writer->session, .nr = 0 };
+}
+
+static struct mls_write_order order_of_now(struct mls_seg_writer *writer)
+{
+	struct mls_write_order order = { .epoch = atomic_load(&writer->epoch) };
+
+	order.nr = atomic_fetch_add(&writer->nr_sealed, 1) + 1;
+	return order;
+}
+
+int mls_seg_seal(struct mls_seg_writer *writer, struct mls_seg_buf *buf, uint32_t slot, uint64_t lba, const void *plain,
+		 const struct mls_write_order *order, struct mls_index_rec *rec)
+{
+	struct mls_seg_slot *noted = &buf->slots[slot];
 	uint8_t *sealed = mls_block_at(buf->blocks, slot);
-	int err = mls_data_seal(buf->key, buf->birth, slot, lba, plain, sealed, buf->tags[slot]);
+	int err = mls_data_seal(buf->key, buf->birth, slot, lba, plain, sealed, noted->tag);
 
 	if (err) {
 		memset(sealed, 0, MLS_BLOCK_BYTES);
-		memset(buf->tags[slot], 0, MLS_TAG_BYTES);
+		memset(noted->tag, 0, MLS_TAG_BYTES);
 	}
-	buf->lbas[slot] = lba;
+	noted->lba = err ? MLS_SLOT_VOID : lba;
+	noted->order = order ? *order : order_of_now(writer);
 	rec->lba = lba;
 	rec->hba = mls_loc_make(mls_chunk_alloc_hba(writer->alloc, buf->run) + slot, buf->birth);
-	memcpy(rec->tag, buf->tags[slot], MLS_TAG_BYTES);
+	memcpy(rec->tag, noted->tag, MLS_TAG_BYTES);
 	atomic_store_explicit(&buf->sealed[slot], 1, memory_order_release);
 	if (atomic_fetch_sub(&buf->nr_unsealed, 1) == 1) {
 		pthread_mutex_lock(&writer->lock);
@@ -336,6 +332,15 @@ int mls_seg_seal(struct mls_seg_writer *writer, struct mls_seg_buf *buf, uint32_
 		pthread_mutex_unlock(&writer->lock);
 	}
 	return err;
+}
+
+void mls_seg_void(struct mls_seg_writer *writer, struct mls_seg_buf *buf, uint32_t slot, uint32_t nr)
+{
+	pthread_mutex_lock(&writer->lock);
+	if (buf->state == MLS_BUF_FILLING || buf->state == MLS_BUF_FULL)	/* nobody reads them now */
+		for (uint32_t i = 0; i < nr; i++)
+			buf->slots[slot + i].lba = MLS_SLOT_VOID;
+	pthread_mutex_unlock(&writer->lock);
 }
 
 void mls_seg_indexed(struct mls_seg_writer *writer, struct mls_seg_buf *buf, uint32_t nr)
@@ -446,21 +451,22 @@ int mls_seg_finish(struct mls_seg_writer *writer)
 static int buf_init(struct mls_seg_writer *writer, struct mls_seg_buf *buf)
 {
 	buf->blocks = mls_blocks_alloc(writer->run_blocks);
-	buf->lbas = calloc(writer->nr_slots, sizeof *buf->lbas);
-	buf->tags = calloc(writer->nr_slots, sizeof *buf->tags);
+	buf->slots = calloc(writer->nr_slots, sizeof *buf->slots);
+	buf->scratch = malloc(mls_seg_summary_bytes(writer->nr_slots));
 	buf->sealed = calloc(writer->nr_slots, sizeof *buf->sealed);
-	if (!buf->blocks || !buf->lbas || !buf->tags || !buf->sealed)
+	if (!buf->blocks || !buf->slots || !buf->scratch || !buf->sealed)
 		return MLS_ENOMEM;
 	/* Touch it now: the kernel may be reclaiming memory through us later. */
 	memset(buf->blocks, 0, (size_t)writer->run_blocks * MLS_BLOCK_BYTES);
+	memset(buf->scratch, 0, mls_seg_summary_bytes(writer->nr_slots));
 	return 0;
 }
 
 static void buf_release(struct mls_seg_buf *buf)
 {
 	mls_blocks_free(buf->blocks);
-	free(buf->lbas);
-	free(buf->tags);
+	free(buf->slots);
+	free(buf->scratch);
 	free(buf->sealed);
 }
 

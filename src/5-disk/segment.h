@@ -20,6 +20,7 @@
 
 #include <stdatomic.h>
 
+#include "5-disk/seg_summary.h"
 #include "5-disk/segment_table.h"
 #include "format/mlsdisk_format.h"
 
@@ -36,9 +37,9 @@ enum mls_seg_buf_state {
 
 struct mls_seg_buf {
 	uint8_t *blocks;		/* run_blocks of them: slots, then the summary */
-	uint64_t *lbas;
-	uint8_t (*tags)[MLS_TAG_BYTES];
+	struct mls_seg_slot *slots;
 	atomic_uchar *sealed;		/* by slot */
+	uint8_t *scratch;		/* for the summary, before it is sealed */
 	struct mls_data_key *key;	/* borrowed: the table holds it while the segment is open */
 	uint64_t run, birth, epoch;
 	uint32_t nr_taken, nr_written;	/* nr_written: handed to the device so far */
@@ -69,6 +70,12 @@ MLS_MUST_CHECK int mls_seg_writer_new(struct mls_seg_writer **writer, struct mls
 				      const struct mls_keyring *keys, unsigned nr_bufs, bool inline_work);
 void mls_seg_writer_free(struct mls_seg_writer *writer);	/* stops the flusher; writes nothing */
 
+/* A session begins, before the first slot is taken: the sync id of its first group. */
+void mls_seg_writer_begin(struct mls_seg_writer *writer, uint64_t session);
+
+/* An epoch has begun: a sync has just cut. Sealed slots are of this one (or a later one). */
+void mls_seg_writer_epoch(struct mls_seg_writer *writer, uint64_t epoch);
+
 /*
  * Up to nr slots in a row. May wait for a buffer (back-pressure), never for space.
  * Returns 0; MLS_ENOSPC: no run for this stream; what a failed write answered.
@@ -76,10 +83,23 @@ void mls_seg_writer_free(struct mls_seg_writer *writer);	/* stops the flusher; w
 MLS_MUST_CHECK int mls_seg_take(struct mls_seg_writer *writer, enum mls_seg_stream stream, uint32_t nr,
 				uint64_t epoch, struct mls_seg_buf **buf, uint32_t *slot, uint32_t *got);
 
-/* Seal one block into its slot; gives the record for the index. Must be called for each slot
- * taken. On error (the crypto library failed) the slot counts as sealed, and is lost. */
+/*
+ * Seal one block into its slot; gives the record for the index. Must be called for each slot taken. On
+ * error (the crypto library failed) the slot counts as sealed, and is lost.
+ *
+ * order  NULL: a new write; else that of the write which the block comes from (moves).
+ */
 MLS_MUST_CHECK int mls_seg_seal(struct mls_seg_writer *writer, struct mls_seg_buf *buf, uint32_t slot,
-				uint64_t lba, const void *plain, struct mls_index_rec *rec);
+				uint64_t lba, const void *plain, const struct mls_write_order *order,
+				struct mls_index_rec *rec);
+
+/* nr slots from slot on didn't enter the index: the summary shouldn't name them. Before mls_seg_indexed. (If the
+ * summary is on its way already it does; what was written next has a later order.) */
+void mls_seg_void(struct mls_seg_writer *writer, struct mls_seg_buf *buf, uint32_t slot, uint32_t nr);
+
+/* The order of a block whose own one isn't known (its segment, of an earlier session, has no summary): later than
+ * all of earlier sessions, earlier than all of this one. */
+struct mls_write_order mls_seg_order_of_past(const struct mls_seg_writer *writer);
 
 /* nr slots have their records in the index, or never will. */
 void mls_seg_indexed(struct mls_seg_writer *writer, struct mls_seg_buf *buf, uint32_t nr);
@@ -98,10 +118,6 @@ MLS_MUST_CHECK int mls_seg_finish(struct mls_seg_writer *writer);
  *           its last sync is undone, and the next session gives the same births to the same runs. Its
  *           keys are fresh, so the salt tells whose summary it is.
  */
-struct mls_seg_slot {
-	uint64_t lba;
-	uint8_t tag[MLS_TAG_BYTES];
-};
 MLS_MUST_CHECK int mls_seg_read_summary(struct mls_seg_writer *writer, uint64_t run, uint64_t birth,
 					const uint8_t key_salt[MLS_SALT_BYTES], struct mls_seg_slot *slots,
 					uint32_t *nr_slots);

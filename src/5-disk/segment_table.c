@@ -399,6 +399,7 @@ void mls_seg_entries_reset(struct mls_segment_table *table)
 	table->key_now = NULL;
 	table->next_birth = 1;
 	table->next_key_id = 1;
+	memset(&table->totals_before, 0, sizeof table->totals_before);
 	table->nr_segments = table->live_blocks = 0;
 	table->to_announce.nr = table->to_journal.nr = table->ended.nr = 0;
 	table->end_due.nr = table->cleaned.nr = 0;
@@ -420,6 +421,13 @@ void mls_segment_table_listener(struct mls_segment_table *table, struct mls_lsm_
 		.announced = mls_seg_announced,
 		.arg = table,
 	};
+}
+
+void mls_segment_table_count(struct mls_segment_table *table, void (*now)(void *arg, struct mls_totals *totals),
+			     void *arg)
+{
+	table->totals_now = now;
+	table->totals_arg = arg;
 }
 
 int mls_segment_table_new(struct mls_segment_table **out, struct mls_chunk_alloc *alloc,

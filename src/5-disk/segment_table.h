@@ -18,6 +18,7 @@
 
 #include "4-lsm/lsm_tree.h"
 #include "5-disk/data_key.h"
+#include "5-disk/totals.h"
 
 enum mls_seg_state { MLS_SEG_FREE, MLS_SEG_OPEN, MLS_SEG_CLOSED, MLS_SEG_CLEANED };
 
@@ -35,6 +36,17 @@ void mls_segment_table_free(struct mls_segment_table *table);
  * without locks: it must bring all slots taken so far to the device. */
 void mls_segment_table_listener(struct mls_segment_table *table, struct mls_lsm_listener *listener,
 				int (*before_commit)(void *arg), void *arg);
+
+/*
+ * The disk's totals travel with the segments' edits. now gives those of this session so far; it is called with
+ * table->lock held.
+ */
+void mls_segment_table_count(struct mls_segment_table *table, void (*now)(void *arg, struct mls_totals *totals),
+			     void *arg);
+/* Since format: what the journal had, and now. */
+void mls_segment_table_totals(struct mls_segment_table *table, struct mls_totals *totals);
+/* The edit that notes them. */
+MLS_MUST_CHECK int mls_segment_table_note_totals(struct mls_segment_table *table, struct mls_edit_group *group);
 
 /* ---- Recovery ---- */
 

@@ -63,6 +63,42 @@ int mls_seg_edit_next_birth(struct mls_segment_table *table, struct mls_edit_gro
 	return mls_edit_add(group, MLS_OWNER_SEGMENTS, edit, sizeof edit);
 }
 
+static void totals_locked(struct mls_segment_table *table, struct mls_totals *totals)
+{
+	memset(totals, 0, sizeof *totals);
+	if (table->totals_now)
+		table->totals_now(table->totals_arg, totals);
+	for (unsigned i = 0; i < MLS_NR_TOTALS; i++)
+		totals->at[i] += table->totals_before.at[i];
+}
+
+int mls_seg_edit_totals(struct mls_segment_table *table, struct mls_edit_group *group)
+{
+	struct mls_totals_disk edit;
+	struct mls_totals totals;
+
+	totals_locked(table, &totals);
+	mls_totals_encode(&edit, &totals);
+	return mls_edit_add(group, MLS_OWNER_SEGMENTS, &edit, sizeof edit);
+}
+
+void mls_segment_table_totals(struct mls_segment_table *table, struct mls_totals *totals)
+{
+	pthread_mutex_lock(&table->lock);
+	totals_locked(table, totals);
+	pthread_mutex_unlock(&table->lock);
+}
+
+int mls_segment_table_note_totals(struct mls_segment_table *table, struct mls_edit_group *group)
+{
+	int err;
+
+	pthread_mutex_lock(&table->lock);
+	err = mls_seg_edit_totals(table, group);
+	pthread_mutex_unlock(&table->lock);
+	return err;
+}
+
 /* ---- Journal owner ---- */
 
 static void on_reset(void *arg)
@@ -165,6 +201,10 @@ static int apply_locked(struct mls_segment_table *table, const uint8_t *bytes, s
 		return apply_add(table, &edit, journaled);
 	case MLS_SEG_EDIT_FREE:
 		return apply_free(table, &edit);
+	case MLS_SEG_EDIT_TOTALS:
+		if (table->loading)	/* at run time they were made here */
+			mls_totals_decode(&table->totals_before, edit.totals);
+		return 0;
 	default:
 		table->next_birth = edit.birth > table->next_birth ? edit.birth : table->next_birth;
 		return 0;
@@ -189,6 +229,8 @@ static int on_snapshot(void *arg, struct mls_edit_group *group)
 
 	pthread_mutex_lock(&table->lock);
 	err = mls_seg_edit_next_birth(table, group);
+	if (!err)
+		err = mls_seg_edit_totals(table, group);
 	if (!err)
 		err = mls_seg_edit_keys(table, group, true);
 	for (uint64_t run = 0; run < table->nr_touched && !err; run++) {

@@ -60,6 +60,9 @@ struct mls_segment_table {
 	uint64_t nr_segments, live_blocks;
 	int (*before_commit)(void *arg);
 	void *before_commit_arg;
+	struct mls_totals totals_before;	/* of all sessions before */
+	void (*totals_now)(void *arg, struct mls_totals *totals);	/* of this one; NULL: nobody counts */
+	void *totals_arg;
 };
 
 /* ---- segment_table.c ---- */
@@ -106,6 +109,7 @@ int mls_seg_announced(void *arg, const uint8_t *bytes, size_t nr_bytes);	/* the 
 MLS_MUST_CHECK int mls_seg_edit_life(struct mls_edit_group *group, uint8_t type, uint64_t run, uint64_t birth,
 				     uint32_t key_id, int64_t delta);
 MLS_MUST_CHECK int mls_seg_edit_keys(struct mls_segment_table *table, struct mls_edit_group *group, bool all);
+MLS_MUST_CHECK int mls_seg_edit_totals(struct mls_segment_table *table, struct mls_edit_group *group);
 MLS_MUST_CHECK int mls_seg_edit_next_birth(struct mls_segment_table *table, struct mls_edit_group *group);
 
 #endif

@@ -113,6 +113,8 @@ static int prepare_edits(struct seg_tx *tx, struct mls_edit_group *group)
 	int err = mls_seg_edit_next_birth(table, group);
 
 	if (!err)
+		err = mls_seg_edit_totals(table, group);
+	if (!err)
 		err = mls_seg_edit_keys(table, group, false);
 	for (size_t i = 0; i < table->ended.nr && !err; i++)
 		err = mls_seg_edit_life(group, MLS_SEG_EDIT_FREE, table->ended.at[i].run, table->ended.at[i].birth, 0, 0);

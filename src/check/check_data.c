@@ -54,7 +54,7 @@ struct worker {
 	struct mls_io *ios;
 	unsigned nr_ios;
 	bool *bad;			/* by slot: it couldn't be read */
-	struct mls_inspect_summary summary;
+	struct mls_seg_summary summary;
 	struct mls_finding pending;	/* damage in a row; nr_blocks 0: none */
 };
 
@@ -162,7 +162,7 @@ static int check_slot(struct worker *w, uint64_t run, uint32_t slot, bool has_su
 	struct pass *pass = w->pass;
 	const struct mls_inspect_run *entry = &pass->x->runs[run];
 	const struct wanted *wanted = wanted_at(pass, run, slot);
-	const struct mls_inspect_slot *noted = &w->summary.slots[slot];
+	const struct mls_seg_slot *noted = &w->summary.slots[slot];
 	uint8_t *block = mls_block_at(w->blocks, slot);
 	int err = MLS_EAUTH;
 

@@ -144,7 +144,7 @@ static void check_count(struct mls_inspect *x, uint64_t run)
 
 /* MLS_ENOENT: there is none of this life. One of another key is of a session that was given up: its births
  * were given again. */
-static int check_summary(struct mls_inspect *x, uint64_t run, struct mls_inspect_summary *summary)
+static int check_summary(struct mls_inspect *x, uint64_t run, struct mls_seg_summary *summary)
 {
 	int err = mls_inspect_summary(x, run, summary);
 
@@ -184,7 +184,7 @@ static int check_births(struct mls_inspect *x)
 int mls_inspect_check_runs(struct mls_inspect *x, mls_progress_fn *progress, void *arg)
 {
 	struct mls_finding finding = mls_finding_init(MLS_FOUND_SEG_SUMMARY);
-	struct mls_inspect_summary summary = { .nr_slots = 0 };
+	struct mls_seg_summary summary = { .nr_slots = 0 };
 	uint64_t nr_without = 0;
 	int err;
 

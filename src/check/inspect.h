@@ -21,7 +21,9 @@
 #include "4-lsm/lsm_state.h"
 #include "4-lsm/wal.h"
 #include "5-disk/data_key.h"
+#include "5-disk/seg_summary.h"
 #include "5-disk/superblock.h"
+#include "5-disk/totals.h"
 #include "base/finding.h"
 
 /* ---- What there is to see ---- */
@@ -109,6 +111,7 @@ struct mls_inspect {
 	uint64_t nr_runs, runs_hba;
 	uint32_t run_blocks, nr_slots;
 	uint64_t nr_free_runs, nr_segments, nr_chunks;
+	struct mls_totals totals;		/* since format, up to the last journal commit; all 0: none noted */
 
 	mls_report_fn *report;
 	void *report_arg;
@@ -186,21 +189,11 @@ MLS_MUST_CHECK int mls_inspect_read(struct mls_inspect *x, const struct mls_inde
 
 /* ---- Segment summaries ---- */
 
-struct mls_inspect_slot {
-	uint64_t lba;
-	uint8_t tag[MLS_TAG_BYTES];
-};
-struct mls_inspect_summary {
-	uint64_t run, birth, epoch;
-	uint8_t key_salt[MLS_SALT_BYTES];
-	uint32_t nr_slots;
-	struct mls_inspect_slot *slots;		/* room for x->nr_slots, the caller's */
-};
-/* What authenticates at the end of run, of whatever life. MLS_ENOENT: no summary; MLS_EIO; MLS_ENOMEM. */
-MLS_MUST_CHECK int mls_inspect_summary(struct mls_inspect *x, uint64_t run, struct mls_inspect_summary *summary);
+/* What authenticates at the end of run, of whatever life; slots has room for x->nr_slots. MLS_ENOENT: no summary; MLS_EIO; MLS_ENOMEM. */
+MLS_MUST_CHECK int mls_inspect_summary(struct mls_inspect *x, uint64_t run, struct mls_seg_summary *summary);
 
 /* Is it of the run's present life? Births that a crash took back are given again, under another key. */
-bool mls_inspect_summary_is_of(const struct mls_inspect *x, const struct mls_inspect_summary *summary);
+bool mls_inspect_summary_is_of(const struct mls_inspect *x, const struct mls_seg_summary *summary);
 
 /* ---- Passes from 2 on; each reports, and fails only if it can't go on ---- */
 

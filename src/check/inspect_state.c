@@ -49,6 +49,7 @@ void mls_inspect_free_state(struct mls_inspect *x)
 	x->data_keys = NULL;
 	x->nr_data_keys = 0;
 	mls_lsm_state_reset(&x->lsm);
+	memset(&x->totals, 0, sizeof x->totals);
 	if (x->runs)
 		memset(x->runs, 0, x->nr_runs * sizeof *x->runs);
 	free_groups(x);
@@ -221,6 +222,10 @@ static int apply_seg(struct mls_inspect *x, const uint8_t *bytes, size_t nr_byte
 		return add_key(x, &edit);
 	if (edit.type == MLS_SEG_EDIT_NEXT_BIRTH)
 		return 0;
+	if (edit.type == MLS_SEG_EDIT_TOTALS) {
+		mls_totals_decode(&x->totals, edit.totals);
+		return 0;
+	}
 	if (edit.run >= x->nr_runs || (edit.type == MLS_SEG_EDIT_ADD && edit.birth == 0)) {
 		bad_segment(x, edit.run, edit.birth ? "a run that isn't on the disk" : "never born");
 		return 0;

@@ -137,7 +137,7 @@ static int run_indexed(struct mls_salvage *s)
 struct wal_life {
 	uint64_t run, birth;
 	uint32_t key_id;
-	struct mls_inspect_slot *slots;		/* nr_slots; lba MLS_LBA_NONE: no record */
+	struct mls_seg_slot *slots;		/* nr_slots; lba MLS_LBA_NONE: no record */
 };
 
 struct wal_key {
@@ -159,7 +159,7 @@ struct rescue {
 		uint64_t loc;
 	} *winners;				/* of the window */
 	uint64_t first_lba, nr_lbas;
-	struct mls_inspect_summary summary;	/* of the life that is being looked at */
+	struct mls_seg_summary summary;	/* of the life that is being looked at */
 	uint8_t *blocks;			/* run_blocks */
 };
 
@@ -353,7 +353,7 @@ static uint64_t loc_of(const struct rescue *r, uint32_t slot)
 /* Slots of one life come in order. */
 static int compete(struct rescue *r)
 {
-	const struct mls_inspect_summary *life = &r->summary;
+	const struct mls_seg_summary *life = &r->summary;
 
 	for (uint32_t slot = 0; slot < life->nr_slots; slot++) {
 		struct winner *winner = winner_of(r, slot);
@@ -401,7 +401,7 @@ static int save_winners(struct rescue *r)
 		return err;
 	whole = mls_block_dev_read(r->x->dev, hba, r->summary.nr_slots, r->blocks) == 0;
 	for (uint32_t slot = 0; slot < r->summary.nr_slots && !err; slot++) {
-		const struct mls_inspect_slot *noted = &r->summary.slots[slot];
+		const struct mls_seg_slot *noted = &r->summary.slots[slot];
 		uint8_t *block = mls_block_at(r->blocks, slot);
 		int one;
 

@@ -12,7 +12,7 @@
 
 #include "mlsdisk/mlsdisk.h"
 
-#define MLS_FORMAT_VERSION 1u
+#define MLS_FORMAT_VERSION 2u
 
 /* ---- Places ---- */
 #define MLS_SUPERBLOCK_HBA_0 0u
@@ -158,6 +158,7 @@ _Static_assert(sizeof(struct mls_wal_start_disk) == 72, "WAL start edit is 72 by
 #define MLS_SEG_EDIT_KEY 2u		/* mls_seg_key_disk */
 #define MLS_SEG_EDIT_FREE 3u		/* mls_seg_add_disk, delta 0: this life of the run has ended */
 #define MLS_SEG_EDIT_NEXT_BIRTH 4u	/* type, 7 reserved, le64: births below were given */
+#define MLS_SEG_EDIT_TOTALS 5u		/* mls_totals_disk */
 struct mls_seg_add_disk {
 	uint8_t type;
 	uint8_t reserved[3];
@@ -174,6 +175,14 @@ struct mls_seg_key_disk {		/* also an announcement in the WAL */
 	uint8_t salt[32];
 };
 _Static_assert(sizeof(struct mls_seg_key_disk) == 40, "key edit is 40 bytes");
+
+#define MLS_NR_TOTALS 16u
+struct mls_totals_disk {		/* what was done since format, up to the commit that has it */
+	uint8_t type;
+	uint8_t reserved[7];
+	uint8_t total[MLS_NR_TOTALS][8];	/* by enum mls_total (5-disk/totals.h); the rest 0 */
+};
+_Static_assert(sizeof(struct mls_totals_disk) == 136, "totals edit is 136 bytes");
 
 /* ---- WAL group (4-lsm/wal.c): header, announcements, records ---- */
 #define MLS_WAL_FLAG_SETTLED 1u		/* its data was flushed before it was written */
@@ -217,22 +226,25 @@ struct mls_sst_footer_disk {
 };
 _Static_assert(sizeof(struct mls_sst_footer_disk) == 4096, "SSTable footer is a block");
 
-/* ---- Segment summary (5-disk/segment.c): payload of a blob in a segment's last blocks ---- */
+/* ---- Segment summary (5-disk/seg_summary.c): payload of a blob in a segment's last blocks ---- */
 struct mls_seg_summary_disk {
 	uint8_t run[8];
 	uint8_t birth[8];
-	uint8_t reserved[8];
+	uint8_t session[8];		/* sync id of the first group of the session that wrote it */
 	uint8_t key_salt[32];
-	uint8_t epoch[8];		/* current epoch when the first slot was taken */
+	uint8_t epoch[8];		/* current epoch when the first slot was taken, or one later */
 	uint8_t nr_slots[4];
-	uint8_t reserved2[4];
+	uint8_t reserved[4];
 	/* nr_slots x mls_seg_slot_disk, in slot order, which is the order of writing */
 };
 _Static_assert(sizeof(struct mls_seg_summary_disk) == 72, "segment summary head is 72 bytes");
 struct mls_seg_slot_disk {
-	uint8_t lba[8];
+	uint8_t lba[8];			/* all ones: never in the index */
+	uint8_t epoch[6];		/* le48; epoch and nr: the order of the write, see seg_summary.h */
+	uint8_t nr[6];			/* le48 */
 	uint8_t tag[16];
 };
+_Static_assert(sizeof(struct mls_seg_slot_disk) == 36, "segment summary slot is 36 bytes");
 
 /* ---- Trusted store in a file (trust/store_file.c): two slots, written in turn, each at the start
  *      of a block of its own whose rest is zero. All bytes zero: a free slot. ---- */

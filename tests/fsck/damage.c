@@ -626,6 +626,14 @@ static void journal_torn(struct lab *l)
 {
 	const struct mls_inspect_area *area = &l->x->areas[l->x->area];
 
+	flip(l, area->hba + area->used_blocks - 2, 4000);
+}
+
+/* The last commit of a session only notes its totals; no sync needs it. */
+static void journal_torn_end(struct lab *l)
+{
+	const struct mls_inspect_area *area = &l->x->areas[l->x->area];
+
 	flip(l, area->hba + area->used_blocks - 1, 4000);
 }
 
@@ -984,6 +992,7 @@ static const struct kind {
 	{ "journal-flip", journal_flip },
 	{ "journal-other", journal_other },
 	{ "journal-torn", journal_torn },
+	{ "journal-torn-end", journal_torn_end },
 	{ "wal-first", wal_first },
 	{ "wal-last", wal_last },
 	{ "wal-cut", wal_cut },

@@ -70,6 +70,7 @@ size_t fuzz_seed(unsigned i, uint8_t *out, size_t room)
 	struct mls_wal_start_disk start = { .type = MLS_LSM_EDIT_WAL_START };
 	struct mls_seg_key_disk key = { .type = MLS_SEG_EDIT_KEY };
 	struct mls_seg_add_disk add = { .type = MLS_SEG_EDIT_ADD };
+	struct mls_totals_disk totals = { .type = MLS_SEG_EDIT_TOTALS, .total = { { 1 } } };
 	uint8_t next_id[16] = { MLS_LOG_EDIT_NEXT_ID };
 	uint8_t delete[16] = { MLS_LOG_EDIT_DELETE, [8] = 1 }, remove[16] = { MLS_LSM_EDIT_TABLE_REMOVE, [8] = 1 };
 	size_t n = 2;
@@ -93,6 +94,7 @@ size_t fuzz_seed(unsigned i, uint8_t *out, size_t room)
 	n += edit(out + n, MLS_OWNER_LSM, &start, sizeof start);
 	n += edit(out + n, MLS_OWNER_SEGMENTS, &key, sizeof key);
 	n += edit(out + n, MLS_OWNER_SEGMENTS, &add, sizeof add);
+	n += edit(out + n, MLS_OWNER_SEGMENTS, &totals, sizeof totals);
 	if (i & 1) {
 		n += edit(out + n, MLS_OWNER_LOGS, next_id, sizeof next_id);
 		n += edit(out + n, MLS_OWNER_LOGS, &log, sizeof log);
