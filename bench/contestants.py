@@ -3,6 +3,7 @@
 
 import json
 import os
+import shutil
 
 import proc
 from cells import fio_command, fio_result, Cell, MIB
@@ -127,6 +128,17 @@ class Crypt(Baseline):
     name, title, kind, primary = "cryptdisk", "CryptDisk", "crypt", True
 
 
+class Pfs(Baseline):
+    name, title, kind = "pfsdisk", "PfsDisk", "pfs"
+
+    def make_file(self, name):
+        """Tree and journal take room beside the data."""
+        path = self.place.file(name)
+        with open(path, "wb") as file:
+            file.truncate(self.size_bytes + self.size_bytes // 8 + (64 << 20))
+        return path
+
+
 class MlsDisk(FuseDaemon):
     name, title, primary = "mlsdisk", "MlsDisk", True
     store = "file"
@@ -184,5 +196,90 @@ class MlsDisk1T(OtherSize):
     name, title, bytes = "mlsdisk-1t", "MlsDisk of 1 TiB, store none", 1 << 40
 
 
-ALL = (Plain, Null, Pass, Crypt, MlsDisk, MlsDiskOpenssl, MlsDiskNone, MlsDisk64M, MlsDisk1T)
-AMPLIFYING = (Crypt, MlsDisk)
+class QemuLuks(Contestant):
+    """qemu-storage-daemon: LUKS (AES-256-XTS) exported as one file, O_DIRECT below."""
+
+    name, title = "qemu-luks", "qemu-storage-daemon, LUKS"
+
+    @staticmethod
+    def missing():
+        absent = [tool for tool in ("qemu-img", "qemu-storage-daemon") if not shutil.which(tool)]
+        return f"{' and '.join(absent)} not installed (packages qemu-utils, qemu-system-common)" if absent else None
+
+    def up(self):
+        image, secret = self.place.file("qemu.luks"), self.place.file("qemu.secret")
+        self.file = self.place.file("qemu.raw")
+        for path, content in ((secret, "only a benchmark"), (self.file, "")):
+            with open(path, "w") as file:
+                file.write(content)
+        proc.run(["qemu-img", "create", "-q", "-f", "luks", "--object", f"secret,id=key,file={secret}",
+                  "-o", "key-secret=key,cipher-alg=aes-256,cipher-mode=xts,iter-time=10", image, str(self.size_bytes)])
+        self.process = self.place.start(
+            ["qemu-storage-daemon", "--object", f"secret,id=key,file={secret}",
+             "--blockdev", f"driver=file,node-name=below,filename={image},cache.direct=on,aio={self.aio()}",
+             "--blockdev", "driver=luks,node-name=disk,file=below,key-secret=key",
+             "--export", f"type=fuse,id=export,node-name=disk,mountpoint={self.file},writable=on,growable=off"], self.log)
+        wait_until(lambda: os.path.getsize(self.file) == self.size_bytes or self.process.poll() is not None, 60,
+                   "qemu-storage-daemon")
+        if self.process.poll() is not None:
+            raise Failed(f"qemu-storage-daemon didn't start:\n{proc.tail(self.log)}")
+
+    @staticmethod
+    def aio():
+        """io_uring where this build of qemu has it."""
+        try:
+            proc.run(["qemu-io", "-f", "raw", "-n", "-c", "read 0 512", "--image-opts",
+                      "driver=file,aio=io_uring,cache.direct=on,filename=/dev/zero"])
+        except (Failed, OSError):
+            return "threads"
+        return "io_uring"
+
+    def down(self):
+        proc.stop(self.process)
+        proc.unmount(self.file)
+
+
+class Gocryptfs(Contestant):
+    """A directory of encrypted files (AES-256-GCM per block, no tree: stale blocks aren't noticed), one big file in it."""
+
+    name, title = "gocryptfs", "gocryptfs"
+
+    @staticmethod
+    def missing():
+        return None if shutil.which("gocryptfs") else "not installed (package gocryptfs)"
+
+    def up(self):
+        cipher, password = self.place.file("gocryptfs.cipher"), self.place.file("gocryptfs.password")
+        self.mount = self.place.file("gocryptfs")
+        self.file = os.path.join(self.mount, "image.raw")
+        os.mkdir(cipher)
+        os.mkdir(self.mount)
+        with open(password, "w") as file:
+            file.write("only a benchmark\n")
+        proc.run(["gocryptfs", "-init", "-q", "-passfile", password, "-scryptn", "10", cipher])
+        self.process = self.place.start(["gocryptfs", "-fg", "-q", "-passfile", password, cipher, self.mount], self.log)
+        wait_until(lambda: os.path.ismount(self.mount) or self.process.poll() is not None, 60, "gocryptfs")
+        if self.process.poll() is not None:
+            raise Failed(f"gocryptfs didn't start:\n{proc.tail(self.log)}")
+        with open(self.file, "wb") as file:
+            file.truncate(self.size_bytes)
+
+    def run(self, cell, seconds, io_bytes=None):
+        drop_page_cache()       # it doesn't read its files with O_DIRECT: let it read the disk as the others do
+        return super().run(cell, seconds, io_bytes)
+
+    def down(self):
+        proc.unmount(self.mount)
+        proc.stop(self.process)
+
+
+def drop_page_cache():
+    try:
+        with open("/proc/sys/vm/drop_caches", "w") as file:
+            file.write("1")
+    except OSError:
+        pass                    # not root: said in doc/performance.md
+
+
+ALL = (Plain, Null, Pass, Crypt, Pfs, QemuLuks, Gocryptfs, MlsDisk, MlsDiskOpenssl, MlsDiskNone, MlsDisk64M, MlsDisk1T)
+AMPLIFYING = (Crypt, Pfs, MlsDisk)

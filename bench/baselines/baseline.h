@@ -2,7 +2,7 @@
 /*
  * baseline.h - the disks that MlsDisk is measured against, on its own block layer.
  *
- * Role     Ways to answer reads and writes of blocks. baseline_engine.c puts any of them behind
+ * Role     Four ways to answer reads and writes of blocks. baseline_engine.c puts any of them behind
  *          the engine's public calls, so that the FUSE front end serves it unchanged: what is
  *          measured is the difference between the disks, nothing else.
  * Shapes   Whole blocks; data is aligned to MLS_BLOCK_BYTES.
@@ -39,5 +39,14 @@ MLS_MUST_CHECK int pass_disk_new(struct baseline **disk, struct mls_block_dev *d
 #define CRYPT_KEY_BYTES 64u
 MLS_MUST_CHECK int crypt_disk_new(struct baseline **disk, struct mls_block_dev *dev,
 				  const uint8_t key[CRYPT_KEY_BYTES]);
+
+/*
+ * In-place AES-256-GCM under a Merkle tree with a recovery journal, see pfs_disk.c. A device whose
+ * first block is zero becomes a new disk. cache_bytes bounds the cache of tree nodes, 0: default.
+ *
+ * Returns  0; MLS_EAUTH: changed bytes or another key; MLS_ENOSPC: dev is too small; MLS_EIO; MLS_ENOMEM.
+ */
+MLS_MUST_CHECK int pfs_disk_new(struct baseline **disk, struct mls_block_dev *dev, const uint8_t key[MLS_KEY_BYTES],
+				uint64_t cache_bytes);
 
 #endif

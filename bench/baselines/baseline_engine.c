@@ -33,7 +33,7 @@ static enum baseline_kind selected;
 int baseline_select(const char *name)
 {
 	static const char *const names[] = {
-		[BASELINE_NULL] = "null", [BASELINE_PASS] = "pass", [BASELINE_CRYPT] = "crypt"};
+		[BASELINE_NULL] = "null", [BASELINE_PASS] = "pass", [BASELINE_CRYPT] = "crypt", [BASELINE_PFS] = "pfs"};
 
 	for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++)
 		if (strcmp(name, names[i]) == 0) {
@@ -58,7 +58,20 @@ static int new_crypt(struct baseline **baseline, struct mls_block_dev *dev, cons
 	return err;
 }
 
-static int baseline_new(struct baseline **baseline, struct mls_block_dev *dev, const struct mls_secret *secret)
+static int new_pfs(struct baseline **baseline, struct mls_block_dev *dev, const struct mls_secret *secret,
+		   uint64_t cache_bytes)
+{
+	uint8_t key[MLS_KEY_BYTES];
+	int err = mls_hkdf_sha256(secret->data, secret->bytes, NULL, 0, "baseline pfs", key);
+
+	if (!err)
+		err = pfs_disk_new(baseline, dev, key, cache_bytes);
+	mls_wipe(key, sizeof key);
+	return err;
+}
+
+static int baseline_new(struct baseline **baseline, struct mls_block_dev *dev, const struct mls_secret *secret,
+			const struct mls_open_opts *opts)
 {
 	switch (selected) {
 	case BASELINE_NULL:
@@ -67,6 +80,8 @@ static int baseline_new(struct baseline **baseline, struct mls_block_dev *dev, c
 		return pass_disk_new(baseline, dev);
 	case BASELINE_CRYPT:
 		return new_crypt(baseline, dev, secret);
+	case BASELINE_PFS:
+		return new_pfs(baseline, dev, secret, opts->cache_bytes);
 	}
 	return MLS_EINVAL;
 }
@@ -85,10 +100,10 @@ int mls_disk_open(struct mls_disk **disk, struct mls_block_dev *dev, struct mls_
 	struct mls_disk *d = calloc(1, sizeof *d);
 	int err;
 
-	(void)store, (void)opts;
+	(void)store;
 	if (!d)
 		return MLS_ENOMEM;
-	err = baseline_new(&d->baseline, dev, secret);
+	err = baseline_new(&d->baseline, dev, secret, opts);
 	if (err) {
 		free(d);
 		return err;

@@ -5,9 +5,9 @@
 
 #include "bench/baselines/baseline.h"
 
-enum baseline_kind { BASELINE_NULL, BASELINE_PASS, BASELINE_CRYPT };
+enum baseline_kind { BASELINE_NULL, BASELINE_PASS, BASELINE_CRYPT, BASELINE_PFS };
 
-/* By name: null, pass, crypt. MLS_EINVAL: no such kind. Call before mls_disk_open. */
+/* By name: null, pass, crypt, pfs. MLS_EINVAL: no such kind. Call before mls_disk_open. */
 MLS_MUST_CHECK int baseline_select(const char *name);
 
 #endif

@@ -2,7 +2,7 @@
 /*
  * baseline_fuse.c - baseline-fuse KIND, then the command line of mlsdisk-fuse: a baseline as MOUNTPOINT/image.raw.
  *
- *	baseline-fuse null|pass|crypt --key-file=KEYFILE --trusted-store=none BACKING MOUNTPOINT
+ *	baseline-fuse null|pass|crypt|pfs --key-file=KEYFILE --trusted-store=none BACKING MOUNTPOINT
  *
  * It is mlsdisk-fuse: its main (renamed by the build) and all its files, over another engine.
  */
@@ -24,7 +24,7 @@ int mls_default_disk_prepare(char **backing, char **key_file)
 int main(int argc, char **argv)
 {
 	if (argc < 4 || baseline_select(argv[1])) {
-		fprintf(stderr, "usage: baseline-fuse null|pass|crypt --key-file=KEYFILE --trusted-store=none BACKING "
+		fprintf(stderr, "usage: baseline-fuse null|pass|crypt|pfs --key-file=KEYFILE --trusted-store=none BACKING "
 				"MOUNTPOINT\n");
 		return 2;
 	}
