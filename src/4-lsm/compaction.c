@@ -11,6 +11,9 @@
  * Why an uncommitted table never goes down: recovery must be able to drop it and find beneath what
  * was there before. Among tables of one epoch that isn't an issue: all of them are dropped, or none.
  *
+ * Tables beside the overlap that are less than half full join in: else syncs of a few blocks here and there
+ * would each leave a small table in level 1 for ever, which takes a whole run.
+ *
  * A tombstone is kept as long as a deeper level has a table that it may have to hide something in.
  *
  * Flushes go on meanwhile: they only add tables to level 0, newer than any that is picked.
@@ -27,6 +30,7 @@
 #define AHEAD_BLOCKS 16u
 #define LEVEL_FACTOR 10u
 #define LEVEL_1_MEMTABLES 4u
+#define JOIN_MAX 8u		/* small neighbours on each side */
 
 /* ---- Policy ---- */
 
@@ -66,6 +70,24 @@ static bool hides_deeper(const struct mls_table_set *set, unsigned level, uint64
 	return false;
 }
 
+static bool is_small(const struct mls_lsm *lsm, const struct mls_table *table)
+{
+	return table->meta.info.nr_records <= lsm->opts.table_records / 2;
+}
+
+/* Small tables just before and behind [*from, *to) of a level, too. */
+static void join_small(const struct mls_lsm *lsm, unsigned level, unsigned *from, unsigned *to)
+{
+	const struct mls_table_set *set = lsm->tables;
+
+	for (unsigned i = 0; i < JOIN_MAX && *from > set->first[level]; i++, --*from)
+		if (!is_small(lsm, &set->tables[*from - 1]))
+			break;
+	for (unsigned i = 0; i < JOIN_MAX && *to < set->first[level + 1]; i++, ++*to)
+		if (!is_small(lsm, &set->tables[*to]))
+			break;
+}
+
 /* [from, to) of the level above, and what it overlaps in out_level, become tables of out_level. */
 static void plan_down(struct mls_lsm *lsm, struct mls_compaction *c, unsigned from, unsigned to, uint8_t out_level)
 {
@@ -77,6 +99,7 @@ static void plan_down(struct mls_lsm *lsm, struct mls_compaction *c, unsigned fr
 	c->newer_to = to;
 	widen(set, from, to, &min_lba, &max_lba);
 	mls_table_set_overlap(set, out_level, min_lba, max_lba, &c->older_from, &c->older_to);
+	join_small(lsm, out_level, &c->older_from, &c->older_to);
 	widen(set, c->older_from, c->older_to, &min_lba, &max_lba);
 	c->out_level = out_level;
 	c->out_age = 0;
