@@ -99,6 +99,10 @@ struct mls_block_dev_ops {
 	/* The device may have grown: *nr_blocks is what it has now, and what the other calls take from
 	 * now on. A larger size is durable after the next flush. May be NULL: never grows. */
 	int (*measure)(struct mls_block_dev *dev, uint64_t *nr_blocks);
+	/* Get the space for these blocks from the host now, so that no write of them meets MLS_ENOSPC before
+	 * they are discarded; what they hold stays. MLS_ENOSPC: the host has none. One that can't ask
+	 * answers 0. May be NULL: the device has all its space. */
+	int (*reserve)(struct mls_block_dev *dev, uint64_t hba, uint64_t nr_blocks);
 };
 
 struct mls_block_dev {

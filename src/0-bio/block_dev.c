@@ -70,17 +70,31 @@ int mls_block_dev_flush(struct mls_block_dev *dev)
 	return dev->ops->flush(dev);
 }
 
+static int check_range(const struct mls_block_dev *dev, const char *verb, uint64_t hba, uint64_t nr_blocks)
+{
+	if (mls_range_within(hba, nr_blocks, size_of(dev)))
+		return 0;
+	mls_error("bio: %s of %llu blocks at HBA %llu: outside the device of %llu blocks", verb,
+		  (unsigned long long)nr_blocks, (unsigned long long)hba, (unsigned long long)size_of(dev));
+	return MLS_EINVAL;
+}
+
 int mls_block_dev_discard(struct mls_block_dev *dev, uint64_t hba, uint64_t nr_blocks)
 {
-	if (!mls_range_within(hba, nr_blocks, dev->nr_blocks)) {
-		mls_error("bio: discard of %llu blocks at HBA %llu: outside the device of %llu blocks",
-			  (unsigned long long)nr_blocks, (unsigned long long)hba,
-			  (unsigned long long)dev->nr_blocks);
-		return MLS_EINVAL;
-	}
-	if (nr_blocks == 0 || !dev->ops->discard)
-		return 0;
+	int err = check_range(dev, "discard", hba, nr_blocks);
+
+	if (err || nr_blocks == 0 || !dev->ops->discard)
+		return err;
 	return dev->ops->discard(dev, hba, nr_blocks);
+}
+
+int mls_block_dev_reserve(struct mls_block_dev *dev, uint64_t hba, uint64_t nr_blocks)
+{
+	int err = check_range(dev, "reserve", hba, nr_blocks);
+
+	if (err || nr_blocks == 0 || !dev->ops->reserve)
+		return err;
+	return dev->ops->reserve(dev, hba, nr_blocks);
 }
 
 void mls_block_dev_destroy(struct mls_block_dev *dev)

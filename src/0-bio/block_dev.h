@@ -29,6 +29,9 @@ MLS_MUST_CHECK int mls_block_dev_flush(struct mls_block_dev *dev);
 /* A hint: 0 also when the device can't. */
 int mls_block_dev_discard(struct mls_block_dev *dev, uint64_t hba, uint64_t nr_blocks);
 
+/* Space for these blocks, so that writing them doesn't fail for want of it. MLS_ENOSPC: the host has none. */
+MLS_MUST_CHECK int mls_block_dev_reserve(struct mls_block_dev *dev, uint64_t hba, uint64_t nr_blocks);
+
 /* How many blocks it has; asks the host again where it can. */
 MLS_MUST_CHECK int mls_block_dev_measure(struct mls_block_dev *dev, uint64_t *nr_blocks);
 

@@ -53,7 +53,7 @@ struct uring_dev {
 	char *path;
 	_Atomic bool fsync_needed;	/* the file is new or grew: its size must become durable too */
 	_Atomic bool flush_failed;
-	_Atomic bool no_discard;
+	_Atomic bool no_discard, no_reserve;
 };
 
 enum io_dir { IO_READ, IO_WRITE };
@@ -322,6 +322,34 @@ static int uring_discard(struct mls_block_dev *dev, uint64_t hba, uint64_t nr_bl
 	return mls_err_from_errno(errno);
 }
 
+/* Only a file can be asked; and it keeps its length: nothing here may make it longer. */
+static int uring_reserve(struct mls_block_dev *dev, uint64_t hba, uint64_t nr_blocks)
+{
+	struct uring_dev *d = (struct uring_dev *)dev;
+	int n;
+
+	if (d->read_only)
+		return MLS_EROFS;
+	if (!d->is_file || atomic_load(&d->no_reserve))
+		return 0;
+	do
+		n = fallocate(d->fd, FALLOC_FL_KEEP_SIZE, (off_t)(hba * MLS_BLOCK_BYTES),
+			      (off_t)(nr_blocks * MLS_BLOCK_BYTES));
+	while (n && errno == EINTR);
+	if (n == 0)
+		return 0;
+	if (errno == EOPNOTSUPP || errno == ENOSYS) {
+		atomic_store(&d->no_reserve, true);
+		mls_info("bio: %s: its file system can't reserve space: when it is full, syncs may fail", d->path);
+		return 0;
+	}
+	if (errno == ENOSPC || errno == EDQUOT)		/* to be expected: the caller says what it means */
+		return MLS_ENOSPC;
+	mls_error("bio: %s: reserving %llu blocks at HBA %llu failed: %s", d->path,
+		  (unsigned long long)nr_blocks, (unsigned long long)hba, strerror(errno));
+	return mls_err_from_errno(errno);
+}
+
 /* One that has shrunk keeps its size here: what lies behind its end is lost, as its readers will see. */
 static int uring_measure(struct mls_block_dev *dev, uint64_t *nr_blocks)
 {
@@ -360,6 +388,7 @@ static const struct mls_block_dev_ops uring_ops = {
 	.discard = uring_discard,
 	.destroy = uring_destroy,
 	.measure = uring_measure,
+	.reserve = uring_reserve,
 };
 
 /* ---- Open ---- */

@@ -78,6 +78,11 @@ static int meter_measure(struct mls_block_dev *dev, uint64_t *nr_blocks)
 	return err;
 }
 
+static int meter_reserve(struct mls_block_dev *dev, uint64_t hba, uint64_t nr_blocks)
+{
+	return mls_block_dev_reserve(((struct mls_block_meter *)dev)->inner, hba, nr_blocks);
+}
+
 static void meter_destroy(struct mls_block_dev *dev)
 {
 	(void)dev;	/* lives in its user */
@@ -90,6 +95,7 @@ static const struct mls_block_dev_ops meter_ops = {
 	.discard = meter_discard,
 	.destroy = meter_destroy,
 	.measure = meter_measure,
+	.reserve = meter_reserve,
 };
 
 void mls_block_meter_init(struct mls_block_meter *meter, struct mls_block_dev *inner)

@@ -68,6 +68,20 @@ static int thin_discard(struct mls_block_dev *dev, uint64_t hba, uint64_t nr_blo
 	return err;
 }
 
+/* All or, when there isn't enough, what there is: a file system does the same. */
+static int thin_reserve(struct mls_block_dev *dev, uint64_t hba, uint64_t nr_blocks)
+{
+	struct thin_dev *t = (struct thin_dev *)dev;
+	struct mls_io io = { .hba = hba, .nr_blocks = (uint32_t)nr_blocks };
+	uint32_t room;
+
+	pthread_mutex_lock(&t->lock);
+	room = take(t, &io);
+	t->nr_not_reserved += room < nr_blocks;
+	pthread_mutex_unlock(&t->lock);
+	return room < nr_blocks ? MLS_ENOSPC : 0;
+}
+
 static int thin_measure(struct mls_block_dev *dev, uint64_t *nr_blocks)
 {
 	struct thin_dev *t = (struct thin_dev *)dev;
@@ -93,6 +107,7 @@ static const struct mls_block_dev_ops thin_ops = {
 	.discard = thin_discard,
 	.destroy = thin_destroy,
 	.measure = thin_measure,
+	.reserve = thin_reserve,
 };
 
 struct thin_dev *thin_dev_new(struct mls_block_dev *inner)

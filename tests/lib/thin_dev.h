@@ -2,7 +2,7 @@
 /*
  * thin_dev.h - a device on a host that gives out its space block by block, and may run out of it.
  *
- * Role     Like a sparse file: a block takes space from its first write on, until it is discarded.
+ * Role     Like a sparse file: a block takes space from its first write or reserve on, until it is discarded.
  *          With a limit, a write that would take more answers MLS_ENOSPC, having done what was
  *          possible. Counts what is taken now and was at most.
  * Threads  Any.
@@ -21,7 +21,8 @@ struct thin_dev {
 	bool *taken;			/* by block */
 	uint64_t nr_taken, max_taken;
 	uint64_t limit;			/* 0: none */
-	uint64_t nr_refused;
+	uint64_t nr_refused;		/* writes */
+	uint64_t nr_not_reserved;
 	uint64_t nr_shown;		/* blocks that measure tells of */
 };
 
