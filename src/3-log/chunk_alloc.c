@@ -12,13 +12,18 @@
  * A second bitmap tells which free runs the host may have space for: set by give and reset, cleared when a
  * borrowed run comes back punched.
  *
+ * A third one tells which runs are backed; see track_backing. It stays as it is while a run is used: what was
+ * backed when it was taken is backed when it is given. Nobody knows after an open, so then none is. Of the
+ * backed runs as many are left to the index and the cleaner as they need to free others: with little data
+ * that is little, so that a new disk doesn't take much of the host.
+ *
  * Why the lowest free run and not one after the other in a circle: a thin disk's file then takes the
  * space of its fullest moment, not of its whole address range; what is free lies in few long ranges at
  * the end, which are punched by few calls. The order in which runs are taken doesn't matter to the
  * speed: a run is a transfer of its own wherever it lies.
  *
  * Invariants: nr_free is the number of 0 bits; no word below first_word has one; nr_stale counts runs that
- * are free and stale; bits behind the last run are 1 for ever, so that a search needn't know where the
+ * are free and stale, nr_backed those that are free and backed; bits behind the last run are 1 for ever, so that a search needn't know where the
  * runs end. nr_runs only grows, and is read without the lock.
  */
 #include <pthread.h>
@@ -32,6 +37,8 @@
 #include "base/log.h"
 
 #define WORD_BITS 64u
+#define BACKED_MIN 4u		/* runs to be left backed for cleaning, and as many for the index */
+#define BACKED_PART 16u		/* the index needs a run more for so many that are used */
 
 struct mls_chunk_alloc {
 	pthread_mutex_t lock;		/* of all below the line; no I/O, nothing else is taken under it */
@@ -40,10 +47,12 @@ struct mls_chunk_alloc {
 	uint32_t run_blocks;
 	/* ---- */
 	uint64_t nr_words;
-	uint64_t nr_free, nr_stale;
+	uint64_t nr_free, nr_stale, nr_backed;
+	bool tracks_backing, host_full;
+	uint64_t nr_given;
 	uint64_t user_reserve, index_reserve;
 	uint64_t first_word;		/* the search begins here */
-	uint64_t *used, *stale;		/* nr_words each */
+	uint64_t *used, *stale, *backed;	/* nr_words each */
 };
 
 static bool bit_is_set(const uint64_t *bits, uint64_t run)
@@ -62,18 +71,27 @@ static void run_set_used(struct mls_chunk_alloc *alloc, uint64_t run)
 	alloc->used[run / WORD_BITS] |= UINT64_C(1) << (run % WORD_BITS);
 	alloc->nr_free--;
 	alloc->nr_stale -= bit_is_set(alloc->stale, run);
+	alloc->nr_backed -= bit_is_set(alloc->backed, run);
 }
 
-static void run_set_free(struct mls_chunk_alloc *alloc, uint64_t run, bool stale)
+static void bit_put(uint64_t *bits, uint64_t run, bool on)
 {
-	uint64_t word = run / WORD_BITS, bit = UINT64_C(1) << (run % WORD_BITS);
+	uint64_t bit = UINT64_C(1) << (run % WORD_BITS);
+
+	bits[run / WORD_BITS] = on ? bits[run / WORD_BITS] | bit : bits[run / WORD_BITS] & ~bit;
+}
+
+/* stale and backed are as their bits say. */
+static void run_set_free(struct mls_chunk_alloc *alloc, uint64_t run)
+{
+	uint64_t word = run / WORD_BITS;
 
 	MLS_INVARIANT(run_used(alloc, run) && alloc->nr_free < alloc->nr_runs);
-	alloc->used[word] &= ~bit;
-	alloc->stale[word] = stale ? alloc->stale[word] | bit : alloc->stale[word] & ~bit;
+	bit_put(alloc->used, run, false);
 	alloc->first_word = mls_min_u64(alloc->first_word, word);
 	alloc->nr_free++;
-	alloc->nr_stale += stale;
+	alloc->nr_stale += bit_is_set(alloc->stale, run);
+	alloc->nr_backed += bit_is_set(alloc->backed, run);
 }
 
 /* The bits behind the last run. */
@@ -86,8 +104,10 @@ static void reset_locked(struct mls_chunk_alloc *alloc)
 {
 	memset(alloc->used, 0, alloc->nr_words * sizeof *alloc->used);
 	memset(alloc->stale, 0xff, alloc->nr_words * sizeof *alloc->stale);
+	memset(alloc->backed, alloc->tracks_backing ? 0 : 0xff, alloc->nr_words * sizeof *alloc->backed);
 	alloc->used[alloc->nr_words - 1] = tail_bits(alloc->nr_runs);
 	alloc->nr_free = alloc->nr_stale = alloc->nr_runs;
+	alloc->nr_backed = alloc->tracks_backing ? 0 : alloc->nr_runs;
 	alloc->first_word = 0;
 }
 
@@ -110,13 +130,12 @@ int mls_chunk_alloc_new(struct mls_chunk_alloc **alloc, uint64_t base_hba, uint3
 	new->nr_words = mls_div_round_up(nr_runs, WORD_BITS);
 	new->used = calloc(new->nr_words, sizeof *new->used);
 	new->stale = calloc(new->nr_words, sizeof *new->stale);
-	if (!new->used || !new->stale) {
-		free(new->used);
-		free(new->stale);
-		free(new);
+	new->backed = calloc(new->nr_words, sizeof *new->backed);
+	pthread_mutex_init(&new->lock, NULL);
+	if (!new->used || !new->stale || !new->backed) {
+		mls_chunk_alloc_free(new);
 		return MLS_ENOMEM;
 	}
-	pthread_mutex_init(&new->lock, NULL);
 	reset_locked(new);
 	*alloc = new;
 	return 0;
@@ -129,7 +148,17 @@ void mls_chunk_alloc_free(struct mls_chunk_alloc *alloc)
 	pthread_mutex_destroy(&alloc->lock);
 	free(alloc->used);
 	free(alloc->stale);
+	free(alloc->backed);
 	free(alloc);
+}
+
+void mls_chunk_alloc_track_backing(struct mls_chunk_alloc *alloc)
+{
+	pthread_mutex_lock(&alloc->lock);
+	alloc->tracks_backing = true;
+	memset(alloc->backed, 0, alloc->nr_words * sizeof *alloc->backed);
+	alloc->nr_backed = 0;
+	pthread_mutex_unlock(&alloc->lock);
 }
 
 void mls_chunk_alloc_reset(struct mls_chunk_alloc *alloc)
@@ -161,26 +190,44 @@ static uint64_t reserve_against(const struct mls_chunk_alloc *alloc, enum mls_ru
 	return 0;
 }
 
-/* The lowest free run. There is one. */
-static uint64_t find_free(struct mls_chunk_alloc *alloc)
+/* Backed runs that must be left by class. */
+static uint64_t backed_reserve_against(const struct mls_chunk_alloc *alloc, enum mls_run_class class)
 {
-	uint64_t word = alloc->first_word;
+	uint64_t used = alloc->nr_runs - alloc->nr_free;
+	uint64_t index = mls_min_u64(2 * alloc->index_reserve, BACKED_MIN + used / BACKED_PART);
+	uint64_t user = mls_min_u64(alloc->user_reserve, BACKED_MIN + index);
+
+	if (!alloc->tracks_backing || class == MLS_RUN_INDEX)
+		return 0;
+	return class == MLS_RUN_USER ? user : user / 2;
+}
+
+/* The lowest run that is free, and backed if it must be. There is one. */
+static uint64_t find_free(struct mls_chunk_alloc *alloc, bool backed)
+{
+	uint64_t word = alloc->first_word, found;
 
 	while (~alloc->used[word] == 0) {
 		word++;
 		MLS_INVARIANT(word < alloc->nr_words);
 	}
 	alloc->first_word = word;
-	return word * WORD_BITS + (unsigned)__builtin_ctzll(~alloc->used[word]);
+	while ((found = ~alloc->used[word] & (backed ? alloc->backed[word] : ~UINT64_C(0))) == 0) {
+		word++;
+		MLS_INVARIANT(word < alloc->nr_words);
+	}
+	return word * WORD_BITS + (unsigned)__builtin_ctzll(found);
 }
 
+/* The index may try its luck with a run that the host has promised nothing for; a flush can fail. */
 int mls_chunk_alloc_take(struct mls_chunk_alloc *alloc, enum mls_run_class class, uint64_t *run)
 {
 	int err = MLS_ENOSPC;
 
 	pthread_mutex_lock(&alloc->lock);
-	if (alloc->nr_free > reserve_against(alloc, class)) {
-		*run = find_free(alloc);
+	if (alloc->nr_free > reserve_against(alloc, class) &&
+	    (class == MLS_RUN_INDEX || alloc->nr_backed > backed_reserve_against(alloc, class))) {
+		*run = find_free(alloc, alloc->nr_backed > 0);
 		MLS_INVARIANT(*run < alloc->nr_runs);
 		run_set_used(alloc, *run);
 		err = 0;
@@ -193,55 +240,182 @@ void mls_chunk_alloc_give(struct mls_chunk_alloc *alloc, uint64_t run)
 {
 	MLS_INVARIANT(run < alloc->nr_runs);
 	pthread_mutex_lock(&alloc->lock);
-	run_set_free(alloc, run, true);
+	bit_put(alloc->stale, run, true);
+	run_set_free(alloc, run);
+	alloc->nr_given++;
 	pthread_mutex_unlock(&alloc->lock);
 }
 
 /* ---- Stale runs ---- */
 
-static bool run_free_and_stale(const struct mls_chunk_alloc *alloc, uint64_t run)
+/* May another run be borrowed for its space, if it is a backed one? */
+static bool backed_to_spare(const struct mls_chunk_alloc *alloc)
 {
-	return !run_used(alloc, run) && bit_is_set(alloc->stale, run);
+	return !alloc->tracks_backing || alloc->nr_backed > backed_reserve_against(alloc, MLS_RUN_USER) + 1;
 }
 
-/* The highest free and stale run. There is one. */
-static uint64_t find_stale(const struct mls_chunk_alloc *alloc)
+/* Those of a word that may be borrowed for their space. */
+static uint64_t spare_bits(const struct mls_chunk_alloc *alloc, uint64_t word)
 {
-	uint64_t word = alloc->nr_words - 1;
+	uint64_t bits = ~alloc->used[word] & alloc->stale[word];
 
-	while ((~alloc->used[word] & alloc->stale[word]) == 0) {
-		MLS_INVARIANT(word > 0);
-		word--;
+	return backed_to_spare(alloc) ? bits : bits & ~alloc->backed[word];
+}
+
+static bool run_is_spare(const struct mls_chunk_alloc *alloc, uint64_t run)
+{
+	return spare_bits(alloc, run / WORD_BITS) >> (run % WORD_BITS) & 1;
+}
+
+/* The highest such run. */
+static bool find_spare(const struct mls_chunk_alloc *alloc, uint64_t *run)
+{
+	for (uint64_t word = alloc->nr_words; word-- > 0;) {
+		uint64_t bits = spare_bits(alloc, word);
+
+		if (bits) {
+			*run = word * WORD_BITS + WORD_BITS - 1 - (unsigned)__builtin_clzll(bits);
+			return true;
+		}
 	}
-	return word * WORD_BITS + WORD_BITS - 1 -
-	       (unsigned)__builtin_clzll(~alloc->used[word] & alloc->stale[word]);
+	return false;
 }
 
 bool mls_chunk_alloc_borrow_stale(struct mls_chunk_alloc *alloc, uint64_t max, uint64_t min_free, uint64_t keep,
 				  uint64_t *run, uint64_t *nr)
 {
 	uint64_t first;
+	bool found;
 
 	pthread_mutex_lock(&alloc->lock);
 	max = mls_min_u64(max, alloc->nr_free > min_free ? alloc->nr_free - min_free : 0);
 	max = mls_min_u64(max, alloc->nr_stale > keep ? alloc->nr_stale - keep : 0);
-	if (max > 0) {
-		first = find_stale(alloc);
+	found = max > 0 && find_spare(alloc, &first);
+	if (found) {
 		run_set_used(alloc, first);
-		for (*nr = 1; *nr < max && first > 0 && run_free_and_stale(alloc, first - 1); ++*nr)
+		for (*nr = 1; *nr < max && first > 0 && run_is_spare(alloc, first - 1); ++*nr)
 			run_set_used(alloc, --first);
 		*run = first;
 	}
 	pthread_mutex_unlock(&alloc->lock);
-	return max > 0;
+	return found;
 }
 
 void mls_chunk_alloc_return(struct mls_chunk_alloc *alloc, uint64_t run, uint64_t nr, bool punched)
 {
 	pthread_mutex_lock(&alloc->lock);
-	for (uint64_t i = 0; i < nr; i++)
-		run_set_free(alloc, run + i, !punched);
+	for (uint64_t i = 0; i < nr; i++) {
+		bit_put(alloc->stale, run + i, !punched);
+		if (punched && alloc->tracks_backing)
+			bit_put(alloc->backed, run + i, false);
+		run_set_free(alloc, run + i);
+	}
+	alloc->nr_given += punched;
 	pthread_mutex_unlock(&alloc->lock);
+}
+
+/* ---- Backing ---- */
+
+bool mls_chunk_alloc_wants_backing(struct mls_chunk_alloc *alloc)
+{
+	bool wants;
+
+	pthread_mutex_lock(&alloc->lock);
+	wants = alloc->nr_backed < alloc->nr_free &&
+		alloc->nr_backed <= backed_reserve_against(alloc, MLS_RUN_USER);
+	pthread_mutex_unlock(&alloc->lock);
+	return wants;
+}
+
+/* Those of a word that aren't backed; stale: only those for which the host may have space already. */
+static uint64_t unbacked_bits(const struct mls_chunk_alloc *alloc, uint64_t word, bool stale)
+{
+	return ~alloc->used[word] & ~alloc->backed[word] & (stale ? alloc->stale[word] : ~UINT64_C(0));
+}
+
+/* The first such run from `from` on; nr_runs: none. */
+static uint64_t find_unbacked(const struct mls_chunk_alloc *alloc, uint64_t from, bool stale)
+{
+	for (uint64_t word = from / WORD_BITS; word < alloc->nr_words; word++) {
+		uint64_t bits = unbacked_bits(alloc, word, stale);
+
+		if (word == from / WORD_BITS)
+			bits &= ~UINT64_C(0) << (from % WORD_BITS);
+		if (bits)
+			return word * WORD_BITS + (unsigned)__builtin_ctzll(bits);
+	}
+	return alloc->nr_runs;
+}
+
+static bool run_is_unbacked(const struct mls_chunk_alloc *alloc, uint64_t run)
+{
+	return unbacked_bits(alloc, run / WORD_BITS, false) >> (run % WORD_BITS) & 1;
+}
+
+bool mls_chunk_alloc_borrow_unbacked(struct mls_chunk_alloc *alloc, uint64_t from, uint64_t max, uint64_t *run,
+				     uint64_t *nr)
+{
+	uint64_t first;
+	bool found;
+
+	pthread_mutex_lock(&alloc->lock);
+	first = find_unbacked(alloc, from, true);
+	if (first >= alloc->nr_runs)
+		first = find_unbacked(alloc, from, false);
+	found = first < alloc->nr_runs && max > 0;
+	if (found) {
+		*run = first;
+		for (*nr = 0; *nr < max && first < alloc->nr_runs && run_is_unbacked(alloc, first); ++*nr)
+			run_set_used(alloc, first++);
+	}
+	pthread_mutex_unlock(&alloc->lock);
+	return found;
+}
+
+void mls_chunk_alloc_return_backed(struct mls_chunk_alloc *alloc, uint64_t run, uint64_t nr, bool backed, bool stale)
+{
+	pthread_mutex_lock(&alloc->lock);
+	for (uint64_t i = 0; i < nr; i++) {
+		bit_put(alloc->stale, run + i, backed || stale);
+		bit_put(alloc->backed, run + i, backed);
+		run_set_free(alloc, run + i);
+	}
+	alloc->host_full = !backed;
+	pthread_mutex_unlock(&alloc->lock);
+}
+
+uint64_t mls_chunk_alloc_nr_given(struct mls_chunk_alloc *alloc)
+{
+	uint64_t nr_given;
+
+	pthread_mutex_lock(&alloc->lock);
+	nr_given = alloc->nr_given;
+	pthread_mutex_unlock(&alloc->lock);
+	return nr_given;
+}
+
+uint64_t mls_chunk_alloc_nr_backed(struct mls_chunk_alloc *alloc)
+{
+	uint64_t nr_backed;
+
+	pthread_mutex_lock(&alloc->lock);
+	nr_backed = alloc->nr_backed;
+	pthread_mutex_unlock(&alloc->lock);
+	return nr_backed;
+}
+
+uint64_t mls_chunk_alloc_room(struct mls_chunk_alloc *alloc)
+{
+	uint64_t room, backed, reserve;
+
+	pthread_mutex_lock(&alloc->lock);
+	room = alloc->nr_free > alloc->user_reserve ? alloc->nr_free - alloc->user_reserve : 0;
+	reserve = backed_reserve_against(alloc, MLS_RUN_USER);
+	backed = alloc->nr_backed > reserve ? alloc->nr_backed - reserve : 0;
+	if (alloc->host_full)
+		room = mls_min_u64(room, backed);
+	pthread_mutex_unlock(&alloc->lock);
+	return room;
 }
 
 uint64_t mls_chunk_alloc_nr_stale(struct mls_chunk_alloc *alloc)
@@ -275,6 +449,8 @@ static int grow_locked(struct mls_chunk_alloc *alloc, uint64_t nr_runs)
 
 	if (!err)
 		err = bits_grow(&alloc->stale, alloc->nr_words, nr_words);
+	if (!err)
+		err = bits_grow(&alloc->backed, alloc->nr_words, nr_words);
 	if (err)
 		return err;
 	alloc->used[alloc->nr_words - 1] &= ~tail_bits(old);
@@ -284,6 +460,10 @@ static int grow_locked(struct mls_chunk_alloc *alloc, uint64_t nr_runs)
 	alloc->first_word = mls_min_u64(alloc->first_word, old / WORD_BITS);
 	alloc->nr_words = nr_words;
 	alloc->nr_free += nr_runs - old;
+	if (!alloc->tracks_backing)
+		for (uint64_t run = old; run < nr_runs; run++)
+			bit_put(alloc->backed, run, true);
+	alloc->nr_backed += alloc->tracks_backing ? 0 : nr_runs - old;
 	atomic_store(&alloc->nr_runs, nr_runs);
 	return 0;
 }

@@ -11,6 +11,10 @@
  * Stale    A free run is stale as long as the host may still keep space for it: since it was given, and
  *          after an open as nobody knows. Stale runs are borrowed to be punched, and are nobody's to take
  *          meanwhile.
+ * Backed   A free run is backed if the host has promised space for it. With backing tracked, user data and
+ *          cleaning take backed runs only, and leave some: a host that is full refuses a writer before
+ *          anything is acknowledged, and not a flush. Runs are borrowed to be backed, too. Without
+ *          tracking every run counts as backed.
  * Threads  Any; takes alloc->lock, no I/O.
  */
 #ifndef MLS_LOG_CHUNK_ALLOC_H
@@ -39,8 +43,14 @@ void mls_chunk_alloc_give(struct mls_chunk_alloc *alloc, uint64_t run);
 /* At load. MLS_EFORMAT: out of range or owned already. */
 MLS_MUST_CHECK int mls_chunk_alloc_mark(struct mls_chunk_alloc *alloc, uint64_t run);
 
+/* Before the first take: runs are backed only once mls_chunk_alloc_return_backed says so. */
+void mls_chunk_alloc_track_backing(struct mls_chunk_alloc *alloc);
+
 bool mls_chunk_alloc_used(struct mls_chunk_alloc *alloc, uint64_t run);
 uint64_t mls_chunk_alloc_nr_free(struct mls_chunk_alloc *alloc);
+uint64_t mls_chunk_alloc_nr_backed(struct mls_chunk_alloc *alloc);	/* free and backed */
+/* How many runs user data may take now; 0: none. */
+uint64_t mls_chunk_alloc_room(struct mls_chunk_alloc *alloc);
 uint64_t mls_chunk_alloc_nr_stale(struct mls_chunk_alloc *alloc);	/* free and stale */
 
 /*
@@ -50,6 +60,18 @@ uint64_t mls_chunk_alloc_nr_stale(struct mls_chunk_alloc *alloc);	/* free and st
 bool mls_chunk_alloc_borrow_stale(struct mls_chunk_alloc *alloc, uint64_t max, uint64_t min_free, uint64_t keep,
 				  uint64_t *run, uint64_t *nr);
 void mls_chunk_alloc_return(struct mls_chunk_alloc *alloc, uint64_t run, uint64_t nr, bool punched);
+
+/* Are there too few backed runs for user data to take one, and is there one that could be backed? */
+bool mls_chunk_alloc_wants_backing(struct mls_chunk_alloc *alloc);
+/* Borrow up to max runs in a row that aren't backed, from run from on, stale ones first. false: none there. */
+bool mls_chunk_alloc_borrow_unbacked(struct mls_chunk_alloc *alloc, uint64_t from, uint64_t max, uint64_t *run,
+				     uint64_t *nr);
+/* backed false: the host is full; from now to the next true only backed runs count as room. stale: it may
+ * have given something all the same. */
+void mls_chunk_alloc_return_backed(struct mls_chunk_alloc *alloc, uint64_t run, uint64_t nr, bool backed,
+				   bool stale);
+/* Counts what may have given the host space, or runs that it has space for. */
+uint64_t mls_chunk_alloc_nr_given(struct mls_chunk_alloc *alloc);
 
 /* More runs, at the end. nr_runs >= those there are. */
 MLS_MUST_CHECK int mls_chunk_alloc_grow(struct mls_chunk_alloc *alloc, uint64_t nr_runs);

@@ -46,7 +46,8 @@ struct mls_cleaner {
 	unsigned nr_waiting;
 	uint64_t rounds;		/* finished */
 	int round_err;			/* 0: the last round gained something */
-	atomic_uint_fast64_t low_runs, user_reserve;
+	atomic_uint_fast64_t low_runs;	/* free runs, and ... */
+	atomic_uint_fast64_t low_room;	/* ... runs that users may take, from which on there's work to do */
 	uint64_t live_compacted;	/* live blocks right after the last full compaction */
 	unsigned nr_poor;		/* rounds in a row that gained less than a segment */
 	uint64_t sync_compacted;	/* the last sync it knew of */
@@ -173,9 +174,10 @@ static int move_block(struct mls_disk *disk, const struct mls_index_rec *old, co
 	struct mls_seg_buf *buf;
 	uint32_t slot, got;
 	bool moved;
-	int err = mls_seg_take(disk->writer, MLS_STREAM_CLEAN, 1, atomic_load(&disk->epoch_bound), &buf, &slot,
-			       &got);
+	int err;
 
+	mls_backing_renew(&disk->backing);
+	err = mls_seg_take(disk->writer, MLS_STREAM_CLEAN, 1, atomic_load(&disk->epoch_bound), &buf, &slot, &got);
 	if (err)
 		return err;
 	err = mls_seg_seal(disk->writer, buf, slot, old->lba, plain, order, &rec);
@@ -244,7 +246,7 @@ static int clean_segment(struct mls_cleaner *cleaner, struct victim *victim)
 
 static bool enough_free(struct mls_cleaner *cleaner)
 {
-	return mls_chunk_alloc_nr_free(cleaner->disk->alloc) > cleaner->low_runs;
+	return mls_chunk_alloc_room(cleaner->disk->alloc) > cleaner->low_room;
 }
 
 /* The best few victims; *gain: blocks that they seem to give, by their counts. */
@@ -302,7 +304,7 @@ static bool must_sync(struct mls_cleaner *cleaner)
 
 	mls_segment_table_stat(cleaner->disk->table, &stat);
 	return stat.nr_cleaned_waiting > 0 &&
-	       mls_chunk_alloc_nr_free(cleaner->disk->alloc) <= cleaner->user_reserve + 1;
+	       mls_chunk_alloc_room(cleaner->disk->alloc) <= 1;
 }
 
 static uint64_t live_blocks(struct mls_cleaner *cleaner)
@@ -390,6 +392,7 @@ static int clean_round(struct mls_cleaner *cleaner)
 		err = early_sync(disk);
 	if (err)
 		return err;
+	mls_backing_renew(&disk->backing);	/* what became free on a full host is of use only now */
 	mls_debug("cleaner: %zu segments, %llu blocks gained, %llu runs free, %llu before", nr,
 		  (unsigned long long)gain, (unsigned long long)mls_chunk_alloc_nr_free(disk->alloc),
 		  (unsigned long long)free_before);
@@ -536,12 +539,10 @@ static void *cleaner_main(void *arg)
 
 /* ---- What writers call ---- */
 
-/* The pause grows as the free runs go from the low mark down to the reserve. */
-static void pause_writer(struct mls_cleaner *cleaner, uint64_t nr_free, uint32_t nr_blocks)
+/* The pause grows as the room goes from the low mark down to nothing. */
+static void pause_writer(struct mls_cleaner *cleaner, uint64_t room, uint32_t nr_blocks)
 {
-	uint64_t reserve = cleaner->user_reserve, low = cleaner->low_runs;	/* in this order: see set_reserves */
-	uint64_t span = low - reserve;
-	uint64_t missing = nr_free <= reserve ? span : nr_free < low ? low - nr_free : 0;
+	uint64_t span = cleaner->low_room, missing = span - mls_min_u64(room, span);
 	uint64_t ns = mls_min_u64((uint64_t)nr_blocks * 20000 * missing * missing / (span * span), PACE_MAX_NS);
 	struct timespec pause = { .tv_nsec = (long)ns };
 
@@ -553,15 +554,15 @@ static void pause_writer(struct mls_cleaner *cleaner, uint64_t nr_free, uint32_t
 
 void mls_cleaner_pace(struct mls_cleaner *cleaner, uint32_t nr_blocks)
 {
-	uint64_t nr_free = mls_chunk_alloc_nr_free(cleaner->disk->alloc);
+	uint64_t room = mls_chunk_alloc_room(cleaner->disk->alloc);
 
-	if (nr_free > cleaner->low_runs || !cleaner->has_thread)
+	if (room > cleaner->low_room || !cleaner->has_thread)
 		return;
 	pthread_mutex_lock(&cleaner->lock);
 	cleaner->asked = true;
 	pthread_cond_signal(&cleaner->work);
 	pthread_mutex_unlock(&cleaner->lock);
-	pause_writer(cleaner, nr_free, nr_blocks);
+	pause_writer(cleaner, room, nr_blocks);
 }
 
 int mls_cleaner_wait(struct mls_cleaner *cleaner)
@@ -577,13 +578,13 @@ int mls_cleaner_wait(struct mls_cleaner *cleaner)
 	until = cleaner->rounds + 2;	/* one whole round that began after we came */
 	while (cleaner->rounds < until && !cleaner->stop) {
 		if (cleaner->rounds + 1 == until && cleaner->round_err == 0 &&
-		    mls_chunk_alloc_nr_free(cleaner->disk->alloc) > cleaner->user_reserve)
+		    mls_chunk_alloc_room(cleaner->disk->alloc) > 0)
 			break;
 		pthread_cond_wait(&cleaner->round_done, &cleaner->lock);
 	}
 	cleaner->nr_waiting--;
 	err = cleaner->stop ? MLS_ENOSPC : cleaner->round_err;
-	if (mls_chunk_alloc_nr_free(cleaner->disk->alloc) > cleaner->user_reserve)
+	if (mls_chunk_alloc_room(cleaner->disk->alloc) > 0)
 		err = 0;
 	pthread_mutex_unlock(&cleaner->lock);
 	return err;
@@ -611,12 +612,11 @@ static void set_reserves(struct mls_cleaner *cleaner)
 
 	index = mls_min_u64(index, nr_runs / 8 + 1);
 	clean = mls_min_u64(clean, nr_runs / 16 + 1);
-	/* Writers that read the reserve first never see it above the low mark. */
-	cleaner->low_runs = index + clean + mls_max_u64(4, nr_runs / 32);
-	cleaner->user_reserve = index + clean;
+	cleaner->low_room = mls_max_u64(4, nr_runs / 32);
+	cleaner->low_runs = index + clean + cleaner->low_room;
 	/* Moves may use half of the index's part: when the index has grown into theirs, they come first,
 	 * as they free. */
-	mls_chunk_alloc_set_reserve(disk->alloc, cleaner->user_reserve, index / 2);
+	mls_chunk_alloc_set_reserve(disk->alloc, index + clean, index / 2);
 }
 
 void mls_cleaner_resized(struct mls_cleaner *cleaner)

@@ -16,6 +16,7 @@
 
 #include "0-bio/block_meter.h"
 #include "4-lsm/lsm_tree.h"
+#include "5-disk/backing.h"
 #include "5-disk/cleaner.h"
 #include "5-disk/latency.h"
 #include "5-disk/segment.h"
@@ -36,6 +37,7 @@ struct mls_disk {
 	struct mls_keyring *keys;
 	struct mls_superblock sb;
 	struct mls_chunk_alloc *alloc;
+	struct mls_backing backing;
 	struct mls_journal *journal;
 	struct mls_tx_store *logs;
 	struct mls_segment_table *table;

@@ -11,7 +11,19 @@
 #include "5-disk/disk.h"
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/log.h"
 #include "base/rand.h"
+
+/* What isn't a run gets its space now, so that a sync doesn't depend on what the host has left. */
+static int reserve_space(struct mls_block_dev *dev, const struct mls_geometry *geo)
+{
+	int err = mls_backing_fixed(dev, geo);
+
+	if (err == MLS_ENOSPC)
+		mls_error("format: the host has no space for journal and WAL (%llu bytes)",
+			  (unsigned long long)(mls_geometry_runs_hba(geo) * MLS_BLOCK_BYTES));
+	return err;
+}
 
 static int wipe_superblocks(struct mls_block_dev *dev)
 {
@@ -81,6 +93,8 @@ int mls_disk_format(struct mls_block_dev *dev, struct mls_trusted_store *store, 
 		err = mls_superblock_new(&disk->sb, &disk->keys, &geo, uuid, secret, opts->scrypt_log_n, "format");
 	if (!err)
 		err = wipe_superblocks(disk->dev);
+	if (!err)
+		err = reserve_space(disk->dev, &geo);
 	if (!err)
 		err = write_state(disk, &trust);
 	if (!err)

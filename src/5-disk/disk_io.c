@@ -23,6 +23,7 @@
 #include "base/log.h"
 
 #define READ_TRIES 64
+#define PUT_TRIES 16
 
 /* ---- Reading ---- */
 
@@ -222,6 +223,29 @@ int mls_disk_read(struct mls_disk *disk, uint64_t offset, void *buf, size_t byte
 
 /* ---- Writing ---- */
 
+/* There was no space. Have the cleaner make some; 0: try again. */
+static int wait_for_space(struct mls_disk *disk)
+{
+	int err = mls_cleaner_wait(disk->cleaner);
+
+	if (err == MLS_ENOSPC && mls_lsm_poisoned(disk->lsm))
+		err = MLS_EPOISONED;	/* no space because nothing can be compacted any more */
+	return err;
+}
+
+/* The index may need a run for its memtable before it takes these. */
+static int put_records(struct mls_disk *disk, const struct mls_index_rec *recs, uint32_t nr)
+{
+	int err = MLS_ENOSPC, no_space = 0;
+
+	for (int tries = 0; tries < PUT_TRIES && err == MLS_ENOSPC && !no_space; tries++) {
+		if (tries)
+			no_space = wait_for_space(disk);
+		err = mls_lsm_put(disk->lsm, recs, nr);
+	}
+	return err;
+}
+
 static int may_write(struct mls_disk *disk)
 {
 	if (disk->opts.read_only)
@@ -236,13 +260,12 @@ static int take_slots(struct mls_disk *disk, uint32_t nr, struct mls_seg_buf **b
 
 	mls_cleaner_pace(disk->cleaner, nr);
 	for (;;) {
+		mls_backing_renew(&disk->backing);
 		err = mls_seg_take(disk->writer, MLS_STREAM_USER, nr, atomic_load(&disk->epoch_bound), buf, slot,
 				   got);
 		if (err != MLS_ENOSPC)
 			return err;
-		err = mls_cleaner_wait(disk->cleaner);
-		if (err == MLS_ENOSPC && mls_lsm_poisoned(disk->lsm))
-			err = MLS_EPOISONED;	/* no space because nothing can be compacted any more */
+		err = wait_for_space(disk);
 		if (err)
 			return err;
 	}
@@ -265,7 +288,7 @@ static int write_blocks(struct mls_disk *disk, uint64_t lba, uint32_t nr, const 
 			err = err ? err : e;
 		}
 		if (!err)
-			err = mls_lsm_put(disk->lsm, recs, got);
+			err = put_records(disk, recs, got);
 		if (err)
 			mls_seg_void(disk->writer, buf, slot, got);
 		mls_seg_indexed(disk->writer, buf, got);
@@ -376,7 +399,7 @@ static int bury(struct mls_disk *disk, uint64_t lba, uint32_t nr)
 		if (recs[i].hba != MLS_HBA_NONE)
 			recs[mapped++] = (struct mls_index_rec){ .lba = lba + i, .hba = MLS_HBA_NONE };
 	if (mapped)
-		err = mls_lsm_put(disk->lsm, recs, mapped);
+		err = put_records(disk, recs, mapped);
 	if (!err)
 		mls_count(&disk->count.buried_blocks, mapped);
 	return err;

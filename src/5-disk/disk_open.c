@@ -207,6 +207,16 @@ static int recover(struct mls_disk *disk, const struct witness *witness, struct 
 
 /* ---- From the accepted state on ---- */
 
+/* A copy may have lost what format had reserved. Without it the disk works until the host is full. */
+static void reserve_space(struct mls_disk *disk)
+{
+	int err = mls_backing_fixed(disk->dev, &disk->sb.geo);
+
+	if (err)
+		mls_warn("disk: the host can't reserve space for journal and WAL (%s): a sync may fail",
+			 mls_strerror(err));
+}
+
 static int start_session(struct mls_disk *disk, const struct witness *witness, const struct mls_sync_head *accepted)
 {
 	uint8_t session[MLS_SESSION_BYTES];
@@ -223,6 +233,7 @@ static int start_session(struct mls_disk *disk, const struct witness *witness, c
 		err = disk->store->ops->advance(disk->store, &disk->trust);
 	if (!err)
 		err = mls_rand_bytes(session, sizeof session);
+	reserve_space(disk);
 	if (!err)
 		err = mls_journal_start(disk->journal, session);
 	if (!err)
@@ -234,6 +245,8 @@ static int start_session(struct mls_disk *disk, const struct witness *witness, c
 		err = mls_disk_open_record(disk);
 	if (!err)
 		err = mls_cleaner_new(&disk->cleaner, disk);
+	if (!err)
+		mls_backing_renew(&disk->backing);
 	return err;
 }
 

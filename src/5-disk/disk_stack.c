@@ -60,6 +60,9 @@ int mls_disk_stack_new(struct mls_disk *disk)
 
 	/* Layer 3's allocator is the first to be made: it knows nothing of the others. */
 	err = mls_chunk_alloc_new(&disk->alloc, mls_geometry_runs_hba(geo), geo->run_blocks, geo->nr_runs);
+	if (!err && !disk->opts.read_only)
+		mls_backing_init(&disk->backing, disk->dev, disk->meter.inner, disk->alloc,
+				 !disk->opts.no_discard);
 	/* Layer 2 */
 	if (!err)
 		err = mls_journal_new(&disk->journal, disk->dev, disk->keys, mls_geometry_journal_hba(geo),
@@ -101,6 +104,7 @@ void mls_disk_stack_free(struct mls_disk *disk)
 	mls_segment_table_free(disk->table);
 	mls_tx_store_free(disk->logs);
 	mls_journal_free(disk->journal);
+	mls_backing_release(&disk->backing);
 	mls_chunk_alloc_free(disk->alloc);
 	mls_keyring_free(disk->keys);
 }

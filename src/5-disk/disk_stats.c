@@ -71,6 +71,7 @@ static void print_space(FILE *out, const struct stats *s)
 		{ "runs", s->disk_stat.nr_runs },
 		{ "free_runs", s->disk_stat.nr_free_runs },
 		{ "stale_runs", mls_chunk_alloc_nr_stale(disk->alloc) },
+		{ "backed_runs", mls_chunk_alloc_nr_backed(disk->alloc) },
 		{ "segment_runs", s->segments.nr_segments },
 		{ "index_runs", s->disk_stat.nr_chunks },
 		{ "cleaned_waiting_runs", s->segments.nr_cleaned_waiting },
@@ -158,6 +159,7 @@ static void print_background(FILE *out, const struct stats *s)
 		{ "io", count_of(&disk->count.io_errors) },
 		{ "no_space", count_of(&disk->count.no_space) },
 		{ "punch", count_of(&disk->count.punch_errors) },
+		{ "host_full", count_of(&disk->backing.nr_refused) },
 	};
 
 	PRINT(out, "sync", sync);
