@@ -42,7 +42,7 @@ _mlsdisk_value() {
 	case $1 in
 	--key-file | --new-key-file | --salvage | --svg) _mlsdisk_files "$2" ;;
 	--trusted-store)
-		_mlsdisk_words "file: none" "$2"
+		_mlsdisk_words "file: tpm2:0x01800001 none" "$2"
 		[[ ${COMPREPLY[0]-} != file: ]] || compopt -o nospace 2>/dev/null
 		;;
 	--sync-policy) _mlsdisk_words "early strict" "$2" ;;

@@ -28,7 +28,7 @@ static const char help_text[] =
 	"  --key-file=FILE        the whole file is the secret ('-': standard input); default: ask for a\n"
 	"                         passphrase if there is a terminal and the disk has one, else show what\n"
 	"                         can be seen without a key\n"
-	"  --trusted-store=URI    file:PATH, or none; default: as mlsdisk-fuse\n"
+	"  --trusted-store=URI    file:PATH, tpm2:INDEX or none; default: as mlsdisk-fuse\n"
 	"  --data                 lba: the block's plaintext, too\n"
 	"  --svg=FILE             map: draw it into FILE ('-': standard output)\n"
 	"  --help, --version\n"

@@ -109,12 +109,13 @@ static void tell_progress(void *arg, unsigned pass, uint64_t done, uint64_t all)
 	fsck_progress_tell(&f->progress, pass, done, all);
 }
 
-/* The library's messages say what the findings say; only while repairing they are news. */
+/* The library's messages say what the findings say; only while repairing they are news. And what is the
+ * matter with the trusted store is more than a finding can say. */
 static void log_to_stderr(void *arg, enum mls_log_level level, const char *message)
 {
 	const struct fsck *f = arg;
 
-	if (f->repaired && level <= MLS_LOG_WARNING)
+	if (level <= MLS_LOG_WARNING && (f->repaired || strncmp(message, "trusted store ", 14) == 0))
 		mls_cli_error("%s", message);
 }
 
@@ -391,10 +392,8 @@ static int open_all(struct fsck *f)
 	if (err)
 		return failed(f, f->args.backing, err);
 	err = mls_trusted_store_open(&f->store, f->args.store_uri, probe.uuid);
-	if (err == MLS_EINVAL) {
-		mls_cli_error("--trusted-store: expected file:PATH or none");
+	if (err == MLS_EINVAL)
 		return FSCK_USAGE;
-	}
 	f->store_foreign = err == MLS_ESTALE;
 	return err && !f->store_foreign ? failed(f, "trusted store", err) : FSCK_CLEAN;
 }

@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -44,6 +45,8 @@ void mls_cli_start(const char *program)
 	umask(077);
 	(void)setrlimit(RLIMIT_CORE, &none);
 	(void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+	/* tpm2-tss tells of all it meets on its way; what concerns our users we say ourselves. */
+	(void)setenv("TSS2_LOG", "all+none", 0);
 	mls_set_logger(log_as_program, NULL);
 }
 

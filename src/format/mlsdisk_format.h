@@ -264,4 +264,20 @@ struct mls_trust_slot_disk {
 };
 _Static_assert(sizeof(struct mls_trust_slot_disk) == 512, "trust slot is 512 bytes");
 
+/* ---- Trusted store in a TPM (trust/store_tpm2.c): an NV index that holds the same two slots, packed,
+ *      and names its disk in the policy field of its public area. ---- */
+struct mls_trust_nv_slot_disk {
+	uint8_t head[64];		/* bytes 0..63 of struct mls_trust_slot_disk */
+	uint8_t mac[32];		/* its mac; the bytes between are zero */
+};
+_Static_assert(sizeof(struct mls_trust_nv_slot_disk) == 96, "packed trust slot is 96 bytes");
+
+struct mls_trust_nv_label_disk {
+	uint8_t magic[8];		/* MLS_TRUST_MAGIC */
+	uint8_t version[4];
+	uint8_t uuid[16];
+	uint8_t reserved[4];
+};
+_Static_assert(sizeof(struct mls_trust_nv_label_disk) == 32, "label is 32 bytes");
+
 #endif

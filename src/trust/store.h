@@ -25,4 +25,14 @@
 MLS_MUST_CHECK int mls_store_file_open(struct mls_trusted_store **store, const char *path,
 				       const uint8_t uuid[MLS_UUID_BYTES]);
 
+/*
+ * An NV index of a TPM 2.0. It may be undefined: the first advance defines it. While the store is open,
+ * no other process can open a store of the same disk in a TPM. Only where HAVE_TPM2.
+ *
+ * Returns  0; MLS_EBUSY: in use by another process; MLS_ESTALE: the index of another disk, or not a
+ *          store at all; MLS_EIO: no TPM, or it fails; MLS_ENOMEM.
+ */
+MLS_MUST_CHECK int mls_store_tpm2_open(struct mls_trusted_store **store, uint32_t index,
+				       const uint8_t uuid[MLS_UUID_BYTES]);
+
 #endif

@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "trust/store.h"
+#include "trust/tpm2_nv.h"
 
 int mls_trusted_store_default_path(char *path, size_t path_bytes, const uint8_t uuid[MLS_UUID_BYTES])
 {
@@ -36,6 +37,28 @@ int mls_trusted_store_default_path(char *path, size_t path_bytes, const uint8_t 
 	return 0;
 }
 
+/* The NV index that "tpm2:" is followed by. */
+static int open_tpm2(struct mls_trusted_store **store, const char *text, const uint8_t uuid[MLS_UUID_BYTES])
+{
+	char *end;
+	unsigned long index = strtoul(text, &end, 0);
+
+	if (text[0] < '0' || text[0] > '9' || *end || index < MLS_TPM2_INDEX_MIN || index > MLS_TPM2_INDEX_MAX) {
+		mls_error("trusted store tpm2:%s: expected an NV index of 0x%08x to 0x%08x, such as tpm2:0x01800001", text,
+			  MLS_TPM2_INDEX_MIN, MLS_TPM2_INDEX_MAX);
+		return MLS_EINVAL;
+	}
+#ifdef HAVE_TPM2
+	return mls_store_tpm2_open(store, (uint32_t)index, uuid);
+#else
+	(void)store;
+	(void)uuid;
+	mls_error("trusted store tpm2:%s: this program was built without tpm2-tss (configure --with-tpm2); use file:PATH",
+		  text);
+	return MLS_EINVAL;
+#endif
+}
+
 int mls_trusted_store_open(struct mls_trusted_store **store, const char *uri, const uint8_t uuid[MLS_UUID_BYTES])
 {
 	char path[PATH_MAX];
@@ -52,9 +75,8 @@ int mls_trusted_store_open(struct mls_trusted_store **store, const char *uri, co
 	if (strncmp(uri, "file:", 5) == 0 && uri[5] != '\0')
 		return mls_store_file_open(store, uri + 5, uuid);
 	if (strncmp(uri, "tpm2:", 5) == 0)
-		mls_error("trusted store %s: this build has no TPM support; use file:PATH", uri);
-	else
-		mls_error("trusted store '%s': unknown; expected file:PATH or none", uri);
+		return open_tpm2(store, uri + 5, uuid);
+	mls_error("trusted store '%s': unknown; expected file:PATH, tpm2:INDEX or none", uri);
 	return MLS_EINVAL;
 }
 

@@ -63,7 +63,7 @@ offers "disk.img disk.key" mlsdisk-format ""
 offers "disk.img disk.key" mlsdisk-fuse --key-file = d
 offers "disk.img disk.key" mlsdisk-key add --new-key-file =
 offers "disk.key" mlsdisk-fuse --key-file = disk.k
-offers "file: none" mlsdisk-fsck --trusted-store =
+offers "file: none tpm2:0x01800001" mlsdisk-fsck --trusted-store =
 offers "disk.img disk.key" mlsdisk-fsck --trusted-store = file :
 offers "disk.key" mlsdisk-fsck --trusted-store = file : disk.k
 offers "early strict" mlsdisk-fuse --sync-policy = ""

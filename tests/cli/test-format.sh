@@ -54,7 +54,9 @@ expect 1 "too small" --backing-size=100K --key-file="$key" new
 expect 1 "No such file" --size=1M --key-file="$work/nothing" new
 : >empty.key
 expect 2 "is empty" --size=1M --key-file="$work/empty.key" new
-expect 2 "no TPM" --size=1M --key-file="$key" --trusted-store=tpm2:1 new
+expect 2 "expected an NV index" --size=1M --key-file="$key" --trusted-store=tpm2:1 new
+grep -q '^#define HAVE_TPM2' "${MLS_BUILD_DIR:-$PWD}/config.h" ||
+	expect 2 "configure --with-tpm2" --size=1M --key-file="$key" --trusted-store=tpm2:0x01800001 new
 expect 2 "unknown" --size=1M --key-file="$key" --trusted-store=ftp://x new
 expect 1 "No such file" --size=1M --key-file="$key" --trusted-store=none nowhere/new
 [ ! -e new ] || die "a refused format left a file"

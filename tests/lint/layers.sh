@@ -43,6 +43,7 @@ check_folder() {
 				ok[list[i]] = 1
 			owner["openssl/"] = owner["intel-ipsec-mb"] = "1-crypto"
 			owner["liburing"] = "0-bio"
+			owner["tss2/"] = "trust"
 			owner["fuse"] = "fuse"
 		}
 		/^[ \t]*#[ \t]*include[ \t]*"/ {

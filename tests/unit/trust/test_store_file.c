@@ -346,7 +346,7 @@ START_TEST(uris)
 	ck_assert_ptr_null(store);
 	mls_trusted_store_destroy(store);
 	ck_assert_int_eq(mls_trusted_store_open(&store, "file:", uuid_a), MLS_EINVAL);
-	ck_assert_int_eq(mls_trusted_store_open(&store, "tpm2:0x1500016", uuid_a), MLS_EINVAL);
+	ck_assert_int_eq(mls_trusted_store_open(&store, "tpm2:0x2500016", uuid_a), MLS_EINVAL);
 	ck_assert_int_eq(mls_trusted_store_open(&store, "/some/path", uuid_a), MLS_EINVAL);
 	ck_assert_int_eq(mls_trusted_store_open(&store, "", uuid_a), MLS_EINVAL);
 	snprintf(uri, sizeof uri, "file:/dev/null");
