@@ -302,6 +302,40 @@ int mls_lsm_get(struct mls_lsm *lsm, uint64_t lba, size_t nr, struct mls_index_r
 	return err;
 }
 
+int mls_lsm_get_each(struct mls_lsm *lsm, struct mls_index_rec *recs, size_t nr)
+{
+	struct mls_table_set *set;
+	int err = 0;
+
+	pthread_mutex_lock(&lsm->mem_lock);
+	MLS_INVARIANT(lsm->phase != MLS_LSM_NEW);
+	for (size_t i = 0; i < nr; i++) {
+		const struct mls_index_rec *rec = get_in_memory_locked(lsm, recs[i].lba);
+
+		if (rec)
+			recs[i] = *rec;
+		else
+			recs[i].hba = UINT64_MAX;	/* no record has it */
+	}
+	set = mls_table_set_get(lsm->tables);
+	pthread_mutex_unlock(&lsm->mem_lock);
+	for (size_t i = 0; i < nr && !err; i++) {
+		size_t nr_missing = 1;
+		struct mls_index_rec rec;
+
+		if (recs[i].hba != UINT64_MAX)
+			continue;
+		mls_lookup_init(&rec, 1);
+		err = mls_table_set_get_range(set, recs[i].lba, 1, &rec, &nr_missing);
+		if (nr_missing)
+			recs[i].hba = MLS_HBA_NONE;
+		else
+			recs[i] = rec;
+	}
+	mls_table_set_put(set);
+	return err;
+}
+
 /* The smallest LBA >= lba, < end, that any source has a record of. MLS_ENOENT. */
 static int next_candidate(struct mls_lsm *lsm, uint64_t lba, uint64_t end, uint64_t *found)
 {
@@ -397,6 +431,73 @@ int mls_lsm_move(struct mls_lsm *lsm, const struct mls_index_rec *rec, uint64_t 
 		err = try_move(lsm, rec, old_hba, &done, &again);
 	if (!err)
 		*moved = done;
+	return err;
+}
+
+/* A record leaves memory only by a flush. */
+uint64_t mls_lsm_view(struct mls_lsm *lsm)
+{
+	uint64_t nr_flushes;
+
+	pthread_mutex_lock(&lsm->mem_lock);
+	nr_flushes = lsm->nr_flushes;
+	pthread_mutex_unlock(&lsm->mem_lock);
+	return nr_flushes;
+}
+
+/* As many from the front as can be told without the tables; *delay_ns for those. */
+static int move_in_view(struct mls_lsm *lsm, const struct mls_index_rec *recs, const uint64_t *olds, size_t nr,
+			uint64_t view, size_t *nr_told, size_t *nr_moved, uint64_t *delay_ns)
+{
+	size_t moved = 0, i = 0;
+	int err;
+
+	pthread_mutex_lock(&lsm->mem_lock);
+	err = wait_for_room_locked(lsm, (uint32_t)nr);
+	for (; !err && i < nr; i++) {
+		const struct mls_index_rec *newest = get_in_memory_locked(lsm, recs[i].lba);
+
+		if (!newest && lsm->nr_flushes != view)
+			break;
+		if (newest && newest->hba != olds[i])
+			continue;
+		insert_locked(lsm, &recs[i], 1);
+		moved++;
+	}
+	if (!err)
+		*delay_ns = delay_ns_locked(lsm, moved);
+	pthread_mutex_unlock(&lsm->mem_lock);
+	*nr_told = i;
+	*nr_moved = moved;
+	return err;
+}
+
+int mls_lsm_move_each(struct mls_lsm *lsm, const struct mls_index_rec *recs, const uint64_t *olds, size_t nr,
+		      uint64_t view, size_t *nr_moved)
+{
+	size_t max = mls_max_u64(1, lsm->opts.memtable_records / 4);
+	int err = 0;
+
+	*nr_moved = 0;
+	while (nr > 0 && !err) {
+		size_t told, moved;
+		uint64_t delay_ns = 0;
+
+		err = move_in_view(lsm, recs, olds, mls_min_u64(nr, max), view, &told, &moved, &delay_ns);
+		if (!err && moved)
+			after_put(lsm, delay_ns);
+		if (!err && told == 0) {	/* flushed meanwhile: it takes a look at the tables */
+			bool done;
+
+			err = mls_lsm_move(lsm, recs, *olds, &done);
+			told = 1;
+			moved = !err && done;
+		}
+		*nr_moved += moved;
+		recs += told;
+		olds += told;
+		nr -= told;
+	}
 	return err;
 }
 

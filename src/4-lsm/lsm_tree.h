@@ -128,12 +128,23 @@ MLS_MUST_CHECK int mls_lsm_move(struct mls_lsm *lsm, const struct mls_index_rec 
 				bool *moved);
 
 /*
+ * The same for many, together. The caller looked them up and saw olds[i]; view is what mls_lsm_view gave
+ * before that look. As long as it holds, the tables needn't be asked again. *nr_moved: how many were put.
+ */
+uint64_t mls_lsm_view(struct mls_lsm *lsm);
+MLS_MUST_CHECK int mls_lsm_move_each(struct mls_lsm *lsm, const struct mls_index_rec *recs, const uint64_t *olds,
+				     size_t nr, uint64_t view, size_t *nr_moved);
+
+/*
  * recs[i] for lba + i; hba MLS_HBA_NONE where nothing is mapped.
  *
  * Whoever reads the block at hba afterwards must be prepared that it was overwritten in the meantime
  * and its segment used again: look the LBA up again before a wrong tag is called damage.
  */
 MLS_MUST_CHECK int mls_lsm_get(struct mls_lsm *lsm, uint64_t lba, size_t nr, struct mls_index_rec *recs);
+
+/* The same for LBAs that don't stand in a row: recs[i].lba is given. */
+MLS_MUST_CHECK int mls_lsm_get_each(struct mls_lsm *lsm, struct mls_index_rec *recs, size_t nr);
 
 /* The first mapped LBA in [lba, end). MLS_ENOENT: none. */
 MLS_MUST_CHECK int mls_lsm_next_mapped(struct mls_lsm *lsm, uint64_t lba, uint64_t end, uint64_t *found);

@@ -2,35 +2,38 @@
 /*
  * cleaner.c - gives the space of dead blocks back; see cleaner.h.
  *
- * One round: take the segments with the fewest live blocks; of each, look every slot's LBA up and
- * move what is still current into the cleaner's own stream; mark it cleaned. The next sync frees
- * the cleaned ones: until then the last synced state may need them. A move enters the index only
- * if the moved version is still the newest, so it never brings old data back, and it belongs to
- * the current epoch like any write, so a crash undoes it as a whole.
+ * One round: take the segments with the fewest live blocks and have them emptied (mover.h). The next sync
+ * frees them: until then the last synced state may need them. That sync is made by a thread of its own when
+ * enough of them wait, so that cleaning goes on meanwhile; only a cleaner that has no room left waits for it.
  *
- * Which slots are live isn't asked of the counts (they lag behind, until compaction) but of the
- * index itself; the counts only choose the victims.
- *
- * A segment without a summary (open at a crash) is found out by a walk over the whole index.
+ * Writers are slowed to the rate at which blocks become free. From the low mark down to no room at all each
+ * block gets a later moment at which it may be written: at half way exactly as fast as the cleaner has gained
+ * blocks lately, faster above, slower below. So writers and cleaner settle somewhere between, and nobody
+ * comes to wait for the last run.
  */
 #include "5-disk/cleaner.h"
 
 #include <pthread.h>
 #include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
 #include "5-disk/disk.h"
-#include "5-disk/location.h"
+#include "5-disk/mover.h"
 #include "5-disk/punch.h"
-#include "base/buf.h"
 #include "base/checked.h"
 #include "base/err.h"
 #include "base/log.h"
 
 #define VICTIMS_MAX 16u
 #define POOR_ROUNDS_MAX 8u
-#define PACE_MAX_NS 20000000	/* longest pause of one request: 20 ms */
+#define SYNC_PART 3u		/* of the runs below the low mark wait for one sync */
+#define MOVERS 2u		/* threads that empty victims beside the cleaner's */
+#define PACE_MAX_NS 20000000u	/* longest pause of one request: 20 ms */
+#define PACE_MIN_NS 100000u	/* debts below aren't worth a pause */
+#define PACE_STEEP 16u		/* how much slower than the cleaner, at most */
+#define PACE_BLOCK_NS 3000u	/* what a block takes, before it has been measured */
+#define PACE_BLOCK_MAX_NS 200000u
+#define SUPPLY_WINDOW_NS 50000000u	/* measured over so long at least */
 #define TICK_NS 1000000000u	/* how often an idle cleaner looks around */
 #define IDLE_NS UINT64_C(2000000000)	/* so long without a change: the disk is idle */
 #define IDLE_DEAD_PART 20u	/* idle: reclaim when one in so many live blocks may be dead */
@@ -40,9 +43,10 @@
 struct mls_cleaner {
 	struct mls_disk *disk;
 	pthread_mutex_t lock;
-	pthread_cond_t work, round_done;
-	pthread_t thread;
-	bool has_thread, stop, asked;
+	pthread_cond_t work, sync_work, round_done;
+	pthread_t thread, syncer;
+	bool has_thread, has_syncer, stop, sync_wanted;
+	atomic_bool asked;
 	unsigned nr_waiting;
 	uint64_t rounds;		/* finished */
 	int round_err;			/* 0: the last round gained something */
@@ -54,193 +58,11 @@ struct mls_cleaner {
 	uint64_t buried_compacted;	/* discarded blocks then */
 	uint64_t seen_changes;		/* users' writes and discards when last looked at */
 	uint64_t changed_ns;		/* when they were seen to differ */
-	struct mls_seg_slot *slots;	/* one segment's worth, for the round */
-	struct mls_index_rec *current;
-	struct mls_write_order *orders;	/* of the current ones */
-	uint8_t *blocks;
+	struct mls_movers *movers;
+	/* How fast blocks become free, and when the next block may be written. */
+	atomic_uint_fast64_t block_ns, next_write_ns;
+	uint64_t supply_began_ns, supply_runs, supply_written;
 };
-
-/* ---- One segment ---- */
-
-struct victim {
-	struct mls_seg_info info;
-	uint32_t nr_current;
-};
-
-static uint64_t victim_loc(struct mls_disk *disk, const struct mls_seg_info *info, uint32_t slot)
-{
-	return mls_loc_make(mls_chunk_alloc_hba(disk->alloc, info->run) + slot, info->birth);
-}
-
-/* cleaner->current := the records that are newest and point into the victim, in slot order. */
-static int find_by_summary(struct mls_cleaner *cleaner, struct victim *victim)
-{
-	struct mls_disk *disk = cleaner->disk;
-	uint32_t nr_slots = 0;
-	struct mls_seg_pin pin;
-	int err;
-
-	victim->nr_current = 0;
-	if (mls_segment_table_pin(disk->table, victim_loc(disk, &victim->info, 0), &pin))
-		return 0;		/* freed meanwhile: nothing in it is current */
-	err = mls_seg_read_summary(disk->writer, victim->info.run, victim->info.birth, pin.key->salt,
-				   cleaner->slots, &nr_slots);
-	mls_segment_table_unpin(&pin);
-	for (uint32_t i = 0; i < nr_slots && !err; i++) {
-		struct mls_index_rec *rec = &cleaner->current[victim->nr_current];
-
-		if (cleaner->slots[i].lba >= disk->nr_blocks)
-			continue;	/* a slot that was taken but never sealed well */
-		err = mls_lsm_get(disk->lsm, cleaner->slots[i].lba, 1, rec);
-		if (!err && rec->hba == victim_loc(disk, &victim->info, i))
-			cleaner->orders[victim->nr_current++] = cleaner->slots[i].order;
-	}
-	return err;
-}
-
-/* Into slot order, each slot at most once. */
-static void note_current(struct mls_cleaner *cleaner, struct victim *victim, const struct mls_index_rec *rec)
-{
-	uint32_t at = victim->nr_current;
-
-	MLS_INVARIANT(at < mls_segment_slots(cleaner->disk->sb.geo.run_blocks));
-	while (at > 0 && cleaner->current[at - 1].hba > rec->hba) {
-		cleaner->current[at] = cleaner->current[at - 1];
-		at--;
-	}
-	cleaner->current[at] = *rec;
-	victim->nr_current++;
-}
-
-static int find_by_walk(struct mls_cleaner *cleaner, struct victim *victim)
-{
-	struct mls_disk *disk = cleaner->disk;
-	struct mls_index_rec recs[MLS_CHUNK_IO_BLOCKS];
-	uint64_t lba = 0, first = victim_loc(disk, &victim->info, 0);
-	uint32_t nr_slots = mls_segment_slots(disk->sb.geo.run_blocks);
-	int err = 0;
-
-	victim->nr_current = 0;
-	while (lba < disk->nr_blocks) {
-		uint32_t nr;
-
-		err = mls_lsm_next_mapped(disk->lsm, lba, disk->nr_blocks, &lba);
-		if (err)
-			break;
-		nr = (uint32_t)mls_min_u64(disk->nr_blocks - lba, MLS_CHUNK_IO_BLOCKS);
-		err = mls_lsm_get(disk->lsm, lba, nr, recs);
-		if (err)
-			break;
-		for (uint32_t i = 0; i < nr; i++)
-			if (recs[i].hba >= first && recs[i].hba < first + nr_slots)
-				note_current(cleaner, victim, &recs[i]);
-		lba += nr;
-	}
-	for (uint32_t i = 0; i < victim->nr_current; i++)
-		cleaner->orders[i] = mls_seg_order_of_past(disk->writer);
-	return err == MLS_ENOENT ? 0 : err;
-}
-
-/* The blocks of cleaner->current into cleaner->blocks, block i for record i; large transfers. */
-static int read_current(struct mls_cleaner *cleaner, const struct victim *victim)
-{
-	struct mls_io ios[MLS_CHUNK_IO_BLOCKS];
-	unsigned nr_ios = 0;
-	int err = 0;
-
-	for (uint32_t i = 0; i < victim->nr_current && !err; i++) {
-		uint64_t hba = mls_loc_hba(cleaner->current[i].hba);
-		struct mls_io *last = nr_ios ? &ios[nr_ios - 1] : NULL;
-
-		if (last && last->hba + last->nr_blocks == hba) {
-			last->nr_blocks++;
-			continue;
-		}
-		if (nr_ios == MLS_CHUNK_IO_BLOCKS) {
-			err = mls_block_dev_readv(cleaner->disk->dev, ios, nr_ios);
-			nr_ios = 0;
-		}
-		ios[nr_ios++] = (struct mls_io){ hba, 1, 0, mls_block_at(cleaner->blocks, i) };
-	}
-	if (!err && nr_ios)
-		err = mls_block_dev_readv(cleaner->disk->dev, ios, nr_ios);
-	return err;
-}
-
-static int move_block(struct mls_disk *disk, const struct mls_index_rec *old, const struct mls_write_order *order,
-		      const uint8_t *plain)
-{
-	struct mls_index_rec rec;
-	struct mls_seg_buf *buf;
-	uint32_t slot, got;
-	bool moved;
-	int err;
-
-	mls_backing_renew(&disk->backing);
-	err = mls_seg_take(disk->writer, MLS_STREAM_CLEAN, 1, atomic_load(&disk->epoch_bound), &buf, &slot, &got);
-	if (err)
-		return err;
-	err = mls_seg_seal(disk->writer, buf, slot, old->lba, plain, order, &rec);
-	if (!err)
-		err = mls_lsm_move(disk->lsm, &rec, old->hba, &moved);
-	mls_seg_indexed(disk->writer, buf, 1);
-	if (!err)
-		mls_count(&disk->count.moved_blocks, moved);
-	return err;
-}
-
-/* Open and move each block. One that doesn't open stays where it is: its reader gets the error. */
-static int move_current(struct mls_cleaner *cleaner, const struct victim *victim, bool *damaged)
-{
-	struct mls_disk *disk = cleaner->disk;
-	int err = 0;
-
-	*damaged = false;
-	for (uint32_t i = 0; i < victim->nr_current && !err; i++) {
-		const struct mls_index_rec *rec = &cleaner->current[i];
-		uint8_t *block = mls_block_at(cleaner->blocks, i);
-		struct mls_seg_pin pin;
-
-		if (mls_segment_table_pin(disk->table, rec->hba, &pin))
-			return MLS_EAUTH;
-		err = mls_data_open(pin.key, pin.birth, pin.slot, rec->lba, block, block, rec->tag);
-		mls_segment_table_unpin(&pin);
-		if (err == MLS_EAUTH) {
-			*damaged = true;
-			err = 0;
-			mls_error("cleaner: LBA %llu at HBA %llu isn't what was written there; left in place",
-				  (unsigned long long)rec->lba, (unsigned long long)mls_loc_hba(rec->hba));
-			continue;
-		}
-		if (!err)
-			err = move_block(disk, rec, &cleaner->orders[i], block);
-	}
-	return err;
-}
-
-static int clean_segment(struct mls_cleaner *cleaner, struct victim *victim)
-{
-	struct mls_disk *disk = cleaner->disk;
-	bool damaged;
-	int err = find_by_summary(cleaner, victim);
-
-	if (err == MLS_ENOENT)
-		err = find_by_walk(cleaner, victim);
-	if (!err)
-		err = read_current(cleaner, victim);
-	if (!err)
-		err = move_current(cleaner, victim, &damaged);
-	if (err)
-		return err;
-	if (damaged) {
-		mls_segment_table_spare(disk->table, victim->info.run, victim->info.birth);
-		return 0;
-	}
-	mls_segment_table_cleaned(disk->table, victim->info.run, victim->info.birth,
-				  atomic_load(&disk->epoch_bound));
-	mls_count(&disk->count.cleaned_segments, 1);
-	return 0;
-}
 
 /* ---- A round ---- */
 
@@ -261,29 +83,6 @@ static size_t pick_victims(struct mls_cleaner *cleaner, struct mls_seg_info *inf
 	return nr;
 }
 
-/* Clean them; *gain: blocks that do become free; *starved: there was no room for some moves. */
-static int clean_batch(struct mls_cleaner *cleaner, const struct mls_seg_info *infos, size_t nr, uint64_t *gain,
-		       bool *starved)
-{
-	uint32_t nr_slots = mls_segment_slots(cleaner->disk->sb.geo.run_blocks);
-	int err = 0;
-
-	*gain = 0;
-	*starved = false;
-	for (size_t i = 0; i < nr && !err; i++) {
-		struct victim victim = { .info = infos[i] };
-
-		err = clean_segment(cleaner, &victim);
-		if (!err)
-			*gain += nr_slots - victim.nr_current;
-		if (err == MLS_ENOSPC) {
-			*starved = true;	/* the next one may need no room */
-			err = 0;
-		}
-	}
-	return err;
-}
-
 static int early_sync(struct mls_disk *disk)
 {
 	int err;
@@ -297,14 +96,49 @@ static int early_sync(struct mls_disk *disk)
 	return err;
 }
 
-/* Is it time to have the cleaned segments, even at the price of a sync nobody asked for? */
-static bool must_sync(struct mls_cleaner *cleaner)
+/*
+ * Is it time to have the cleaned segments, even at the price of a sync nobody asked for? With no room left,
+ * or nothing else to do, the cleaner waits for it: more moves would take what is kept for the index.
+ */
+static int sync_if_due(struct mls_cleaner *cleaner, bool idle)
 {
+	bool no_room = mls_chunk_alloc_room(cleaner->disk->alloc) <= 1;
 	struct mls_segment_stat stat;
 
 	mls_segment_table_stat(cleaner->disk->table, &stat);
-	return stat.nr_cleaned_waiting > 0 &&
-	       mls_chunk_alloc_room(cleaner->disk->alloc) <= 1;
+	if (stat.nr_cleaned_waiting == 0 ||
+	    (!no_room && (cleaner->disk->opts.strict_sync ||
+			  stat.nr_cleaned_waiting < mls_max_u64(cleaner->low_room / SYNC_PART, 1))))
+		return 0;
+	if (no_room || idle || !cleaner->has_syncer)
+		return early_sync(cleaner->disk);
+	/* While one runs, another isn't asked for: it comes with the next round. */
+	pthread_mutex_lock(&cleaner->lock);
+	cleaner->sync_wanted = true;
+	pthread_cond_signal(&cleaner->sync_work);
+	pthread_mutex_unlock(&cleaner->lock);
+	return 0;
+}
+
+static void *syncer_main(void *arg)
+{
+	struct mls_cleaner *cleaner = arg;
+
+	pthread_mutex_lock(&cleaner->lock);
+	while (!cleaner->stop) {
+		if (!cleaner->sync_wanted) {
+			pthread_cond_wait(&cleaner->sync_work, &cleaner->lock);
+			continue;
+		}
+		pthread_mutex_unlock(&cleaner->lock);
+		if (early_sync(cleaner->disk))
+			mls_debug("cleaner: couldn't sync now");
+		pthread_mutex_lock(&cleaner->lock);
+		cleaner->sync_wanted = false;
+		pthread_cond_broadcast(&cleaner->round_done);
+	}
+	pthread_mutex_unlock(&cleaner->lock);
+	return NULL;
 }
 
 static uint64_t live_blocks(struct mls_cleaner *cleaner)
@@ -364,7 +198,8 @@ static int clean_round(struct mls_cleaner *cleaner)
 	uint64_t synced_before = atomic_load(&disk->synced_id);
 	uint64_t free_before = mls_chunk_alloc_nr_free(disk->alloc), gain;
 	size_t nr = pick_victims(cleaner, infos, &gain);
-	bool poor = gain < nr_slots, progress = false, starved = false;
+	bool poor = gain < nr_slots, progress = false;
+	struct mls_moved moved = { 0 };
 	int err = 0;
 
 	if (compaction_worth_it(cleaner, poor) && gain < nr * nr_slots / 4 + nr_slots) {
@@ -379,17 +214,16 @@ static int clean_round(struct mls_cleaner *cleaner)
 		nr = pick_victims(cleaner, infos, &gain);
 	}
 	if (!err && gain >= nr_slots)
-		err = clean_batch(cleaner, infos, nr, &gain, &starved);
-	else
-		gain = 0;
+		err = mls_movers_clean(cleaner->movers, infos, nr, &moved);
 	/* The index has eaten the room for moves: many small tables, each in a run of its own. */
-	if (!err && gain == 0 && nr > 0 && starved) {
+	if (!err && moved.gain == 0 && nr > 0 && moved.starved) {
 		err = compact(cleaner, &progress);
 		if (!err)
-			err = clean_batch(cleaner, infos, nr, &gain, &starved);
+			err = mls_movers_clean(cleaner->movers, infos, nr, &moved);
 	}
-	if (!err && must_sync(cleaner))
-		err = early_sync(disk);
+	gain = moved.gain;
+	if (!err)
+		err = sync_if_due(cleaner, gain < nr_slots);
 	if (err)
 		return err;
 	mls_backing_renew(&disk->backing);	/* what became free on a full host is of use only now */
@@ -434,9 +268,9 @@ static int close_up(struct mls_cleaner *cleaner, const struct mls_segment_stat *
 {
 	struct mls_disk *disk = cleaner->disk;
 	uint32_t nr_slots = mls_segment_slots(disk->sb.geo.run_blocks);
-	uint64_t room = stat->nr_segments * nr_slots, gain;
+	uint64_t room = stat->nr_segments * nr_slots;
 	struct mls_seg_info infos[VICTIMS_MAX];
-	bool starved;
+	struct mls_moved moved;
 	size_t nr;
 
 	if (room <= stat->live_blocks + stat->live_blocks / IDLE_DEAD_PART + 4 * nr_slots)
@@ -445,7 +279,7 @@ static int close_up(struct mls_cleaner *cleaner, const struct mls_segment_stat *
 	if (nr == 0)
 		return 0;
 	*worked = true;
-	return clean_batch(cleaner, infos, nr, &gain, &starved);
+	return mls_movers_clean(cleaner->movers, infos, nr, &moved);
 }
 
 /*
@@ -503,10 +337,37 @@ static void wait_for_work(struct mls_cleaner *cleaner, uint64_t ns)
 	pthread_cond_timedwait(&cleaner->work, &cleaner->lock, &until);
 }
 
+/* Blocks that came free while the cleaner worked, by what is free now and what was written meanwhile. */
+static void measure_supply(struct mls_cleaner *cleaner)
+{
+	struct mls_disk *disk = cleaner->disk;
+	uint64_t now = mls_now_ns(), written = atomic_load(&disk->count.written_bytes) / MLS_BLOCK_BYTES, ns;
+	struct mls_segment_stat stat;
+	int64_t blocks;
+	uint64_t runs;
+
+	mls_segment_table_stat(disk->table, &stat);
+	runs = mls_chunk_alloc_nr_free(disk->alloc) + stat.nr_cleaned_waiting;
+	ns = now - cleaner->supply_began_ns;
+	if (cleaner->supply_began_ns && ns < SUPPLY_WINDOW_NS)
+		return;
+	blocks = (int64_t)(written - cleaner->supply_written) +
+		 ((int64_t)runs - (int64_t)cleaner->supply_runs) * disk->sb.geo.run_blocks;
+	if (cleaner->supply_began_ns) {
+		uint64_t block_ns = ns / (uint64_t)(blocks > 0 ? blocks : 1);
+
+		block_ns = mls_min_u64(block_ns, PACE_BLOCK_MAX_NS);
+		atomic_store(&cleaner->block_ns, (atomic_load(&cleaner->block_ns) * 3 + block_ns) / 4);
+	}
+	cleaner->supply_began_ns = now;
+	cleaner->supply_runs = runs;
+	cleaner->supply_written = written;
+}
+
 static void *cleaner_main(void *arg)
 {
-	uint64_t rest = TICK_NS;
 	struct mls_cleaner *cleaner = arg;
+	uint64_t rest = TICK_NS;
 
 	pthread_mutex_lock(&cleaner->lock);
 	while (!cleaner->stop) {
@@ -518,12 +379,14 @@ static void *cleaner_main(void *arg)
 				continue;
 			pthread_mutex_unlock(&cleaner->lock);
 			rest = housekeeping(cleaner);
+			cleaner->supply_began_ns = 0;
 			pthread_mutex_lock(&cleaner->lock);
 			continue;
 		}
 		cleaner->asked = false;
 		pthread_mutex_unlock(&cleaner->lock);
 		err = clean_round(cleaner);
+		measure_supply(cleaner);
 		mls_count(&cleaner->disk->count.cleaner_rounds, 1);
 		pthread_mutex_lock(&cleaner->lock);
 		cleaner->rounds++;
@@ -539,16 +402,32 @@ static void *cleaner_main(void *arg)
 
 /* ---- What writers call ---- */
 
-/* The pause grows as the room goes from the low mark down to nothing. */
+/* What a block costs its writer now, in ns. */
+static uint64_t price_ns(struct mls_cleaner *cleaner, uint64_t room)
+{
+	uint64_t block_ns = atomic_load_explicit(&cleaner->block_ns, memory_order_relaxed);
+	uint64_t missing = cleaner->low_room - mls_min_u64(room, cleaner->low_room);
+
+	if (room * PACE_STEEP <= missing)
+		return block_ns * PACE_STEEP;
+	return block_ns * missing / room;
+}
+
+/* All writers draw on one account: each block moves on the moment of the next. */
 static void pause_writer(struct mls_cleaner *cleaner, uint64_t room, uint32_t nr_blocks)
 {
-	uint64_t span = cleaner->low_room, missing = span - mls_min_u64(room, span);
-	uint64_t ns = mls_min_u64((uint64_t)nr_blocks * 20000 * missing * missing / (span * span), PACE_MAX_NS);
-	struct timespec pause = { .tv_nsec = (long)ns };
+	uint64_t price = price_ns(cleaner, room) * nr_blocks, now = mls_now_ns();
+	uint64_t next = atomic_load(&cleaner->next_write_ns), mine;
+	struct timespec pause = { 0 };
 
-	if (ns >= 10000) {
+	do {
+		mine = mls_max_u64(next, now) + price;
+		mine = mls_min_u64(mine, now + PACE_MAX_NS);
+	} while (!atomic_compare_exchange_weak(&cleaner->next_write_ns, &next, mine));
+	if (mine - now >= PACE_MIN_NS) {
+		pause.tv_nsec = (long)(mine - now);
 		nanosleep(&pause, NULL);
-		mls_count(&cleaner->disk->count.paused_ns, ns);
+		mls_count(&cleaner->disk->count.paused_ns, mine - now);
 	}
 }
 
@@ -558,10 +437,12 @@ void mls_cleaner_pace(struct mls_cleaner *cleaner, uint32_t nr_blocks)
 
 	if (room > cleaner->low_room || !cleaner->has_thread)
 		return;
-	pthread_mutex_lock(&cleaner->lock);
-	cleaner->asked = true;
-	pthread_cond_signal(&cleaner->work);
-	pthread_mutex_unlock(&cleaner->lock);
+	if (!atomic_load(&cleaner->asked)) {
+		pthread_mutex_lock(&cleaner->lock);
+		atomic_store(&cleaner->asked, true);
+		pthread_cond_signal(&cleaner->work);
+		pthread_mutex_unlock(&cleaner->lock);
+	}
 	pause_writer(cleaner, room, nr_blocks);
 }
 
@@ -576,12 +457,9 @@ int mls_cleaner_wait(struct mls_cleaner *cleaner)
 	cleaner->nr_waiting++;
 	pthread_cond_signal(&cleaner->work);
 	until = cleaner->rounds + 2;	/* one whole round that began after we came */
-	while (cleaner->rounds < until && !cleaner->stop) {
-		if (cleaner->rounds + 1 == until && cleaner->round_err == 0 &&
-		    mls_chunk_alloc_room(cleaner->disk->alloc) > 0)
-			break;
+	while (cleaner->rounds < until && !cleaner->stop &&
+	       mls_chunk_alloc_room(cleaner->disk->alloc) == 0)
 		pthread_cond_wait(&cleaner->round_done, &cleaner->lock);
-	}
 	cleaner->nr_waiting--;
 	err = cleaner->stop ? MLS_ENOSPC : cleaner->round_err;
 	if (mls_chunk_alloc_room(cleaner->disk->alloc) > 0)
@@ -624,36 +502,38 @@ void mls_cleaner_resized(struct mls_cleaner *cleaner)
 	set_reserves(cleaner);
 }
 
+static int start_threads(struct mls_cleaner *cleaner)
+{
+	cleaner->has_syncer = pthread_create(&cleaner->syncer, NULL, syncer_main, cleaner) == 0;
+	if (cleaner->has_syncer)
+		cleaner->has_thread = pthread_create(&cleaner->thread, NULL, cleaner_main, cleaner) == 0;
+	return cleaner->has_thread ? 0 : MLS_ENOMEM;
+}
+
 int mls_cleaner_new(struct mls_cleaner **out, struct mls_disk *disk)
 {
-	uint32_t nr_slots = mls_segment_slots(disk->sb.geo.run_blocks);
 	struct mls_cleaner *cleaner = calloc(1, sizeof *cleaner);
 	pthread_condattr_t clock;
+	int err;
 
 	if (!cleaner)
 		return MLS_ENOMEM;
 	cleaner->disk = disk;
+	atomic_init(&cleaner->block_ns, PACE_BLOCK_NS);
 	pthread_mutex_init(&cleaner->lock, NULL);
 	pthread_condattr_init(&clock);
 	pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
 	pthread_cond_init(&cleaner->work, &clock);
 	pthread_condattr_destroy(&clock);
+	pthread_cond_init(&cleaner->sync_work, NULL);
 	pthread_cond_init(&cleaner->round_done, NULL);
-	cleaner->slots = calloc(nr_slots, sizeof *cleaner->slots);
-	cleaner->current = calloc(nr_slots + 1, sizeof *cleaner->current);
-	cleaner->orders = calloc(nr_slots + 1, sizeof *cleaner->orders);
-	cleaner->blocks = mls_blocks_alloc(nr_slots);
-	if (!cleaner->slots || !cleaner->current || !cleaner->orders || !cleaner->blocks) {
-		mls_cleaner_free(cleaner);
-		return MLS_ENOMEM;
-	}
 	set_reserves(cleaner);
-	if (!disk->opts.inline_work) {
-		cleaner->has_thread = pthread_create(&cleaner->thread, NULL, cleaner_main, cleaner) == 0;
-		if (!cleaner->has_thread) {
-			mls_cleaner_free(cleaner);
-			return MLS_ENOMEM;
-		}
+	err = mls_movers_new(&cleaner->movers, disk, disk->opts.inline_work ? 0 : MOVERS);
+	if (!err && !disk->opts.inline_work)
+		err = start_threads(cleaner);
+	if (err) {
+		mls_cleaner_free(cleaner);
+		return err;
 	}
 	*out = cleaner;
 	return 0;
@@ -663,20 +543,18 @@ void mls_cleaner_free(struct mls_cleaner *cleaner)
 {
 	if (!cleaner)
 		return;
-	if (cleaner->has_thread) {
-		pthread_mutex_lock(&cleaner->lock);
-		cleaner->stop = true;
-		pthread_cond_signal(&cleaner->work);
-		pthread_mutex_unlock(&cleaner->lock);
+	pthread_mutex_lock(&cleaner->lock);
+	cleaner->stop = true;
+	pthread_cond_signal(&cleaner->work);
+	pthread_cond_signal(&cleaner->sync_work);
+	pthread_mutex_unlock(&cleaner->lock);
+	if (cleaner->has_thread)
 		pthread_join(cleaner->thread, NULL);
-	}
-	if (cleaner->blocks)
-		mls_wipe(cleaner->blocks, (size_t)mls_segment_slots(cleaner->disk->sb.geo.run_blocks) * MLS_BLOCK_BYTES);
-	mls_blocks_free(cleaner->blocks);
-	free(cleaner->slots);
-	free(cleaner->current);
-	free(cleaner->orders);
+	if (cleaner->has_syncer)
+		pthread_join(cleaner->syncer, NULL);
+	mls_movers_free(cleaner->movers);
 	pthread_cond_destroy(&cleaner->round_done);
+	pthread_cond_destroy(&cleaner->sync_work);
 	pthread_cond_destroy(&cleaner->work);
 	pthread_mutex_destroy(&cleaner->lock);
 	free(cleaner);

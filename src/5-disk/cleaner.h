@@ -9,7 +9,7 @@
  *          that are half empty, and gives free runs back to the host (punch.h).
  * Reserve  User data may not take the last runs: they are for moves, and the very last for the
  *          index, so that cleaning can always go on.
- * Threads  One of its own, or, with inline_work, whoever writes.
+ * Threads  One that cleans, with helpers; one that syncs; or, with inline_work, whoever writes.
  * Source   doc/design.md 8 "Space".
  */
 #ifndef MLS_DISK_CLEANER_H

@@ -294,9 +294,9 @@ START_TEST(move_only_what_is_still_there)
 	ck_assert_int_eq(mls_lsm_move(b->lsm, &first, MLS_HBA_NONE, &first_moved), 0);
 	ck_assert(!first_moved);
 	for (unsigned lba = 0; lba < 300; lba++) {
-		uint64_t old_hba, new_hba;
+		uint64_t old_hba, new_hba, view = mls_lsm_view(b->lsm);
 		struct mls_index_rec rec;
-		bool moved;
+		size_t nr_moved;
 
 		ck_assert_int_eq(tree_put(b, lba, 1, true), 0);
 		if (lba % 20 == 0)
@@ -310,8 +310,43 @@ START_TEST(move_only_what_is_still_there)
 			ck_assert_int_eq(tree_put(b, lba - 60, 1, lba % 4 == 1), 0);
 		else
 			world->now[lba - 60] = new_hba;
-		ck_assert_int_eq(mls_lsm_move(b->lsm, &rec, old_hba, &moved), 0);
-		ck_assert(moved == (lba % 2 == 0));
+		ck_assert_int_eq(mls_lsm_move_each(b->lsm, &rec, &old_hba, 1, view, &nr_moved), 0);
+		ck_assert_uint_eq(nr_moved, lba % 2 == 0);
+		check_all(b);
+	}
+	tree_close(b);
+}
+END_TEST
+
+/* Many at once, in any order, some of them moved before, with flushes between look and move. */
+START_TEST(move_many)
+{
+	struct tree_bench *b = tree_open_ok(world, dev, &tree_inline_opts);
+	struct mls_index_rec recs[40], moves[40];
+	uint64_t olds[40], view;
+	size_t nr_moved, nr_expected;
+
+	for (unsigned round = 0; round < 30; round++) {
+		ck_assert_int_eq(tree_put(b, 0, 200, true), 0);
+		if (round % 3 == 0)
+			ck_assert_int_eq(tree_sync(b), 0);
+		nr_expected = 0;
+		view = mls_lsm_view(b->lsm);
+		for (unsigned i = 0; i < 40; i++)
+			recs[i].lba = (uint64_t)i * 7 * (round + 1) % 200;
+		ck_assert_int_eq(mls_lsm_get_each(b->lsm, recs, 40), 0);
+		if (round % 2)
+			ck_assert_int_eq(tree_put(b, 0, 100, true), 0);
+		for (unsigned i = 0; i < 40; i++) {
+			olds[i] = recs[i].hba;
+			moves[i] = tree_rec(recs[i].lba, world->next_hba++);
+			if (world->now[recs[i].lba] == olds[i]) {
+				world->now[recs[i].lba] = moves[i].hba;
+				nr_expected++;
+			}
+		}
+		ck_assert_int_eq(mls_lsm_move_each(b->lsm, moves, olds, 40, view, &nr_moved), 0);
+		ck_assert_uint_eq(nr_moved, nr_expected);
 		check_all(b);
 	}
 	tree_close(b);
@@ -523,6 +558,7 @@ int main(void)
 	tcase_add_test(tc, compact_all_leaves_one_record_of_each_lba);
 	tcase_add_test(tc, compact_all_spares_what_is_synced);
 	tcase_add_test(tc, move_only_what_is_still_there);
+	tcase_add_test(tc, move_many);
 	tcase_add_test(tc, no_space_is_not_the_end);
 	tcase_add_test(tc, sync_within_a_flush);
 	tcase_add_test(tc, crash_after_a_sync_within_a_flush);

@@ -1,0 +1,445 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+/*
+ * mover.c - empties segments; see mover.h.
+ *
+ * A victim's way: summary -> look each LBA up -> read what is current -> open, seal, put -> cleaned.
+ * A move enters the index only if the moved version is still the newest, so it never brings old data
+ * back, and it belongs to the current epoch like any write, so a crash undoes it as a whole.
+ *
+ * Which slots are live isn't asked of the counts (they lag behind) but of the index itself.
+ *
+ * Moves go in order of LBA: what random writes scattered comes closer together, which helps readers.
+ *
+ * A segment without a summary (open at a crash) is found out by a walk over the whole index.
+ */
+#include "5-disk/mover.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "5-disk/disk.h"
+#include "5-disk/location.h"
+#include "base/buf.h"
+#include "base/checked.h"
+#include "base/err.h"
+#include "base/log.h"
+
+#define BATCH 64u		/* blocks that are moved together */
+#define GAP_MAX 16u		/* dead blocks that are read rather than skipped: a transfer costs more */
+
+struct by_lba {
+	uint64_t lba;
+	uint32_t i;			/* in mover->current */
+};
+
+/* What one thread works with: a segment's worth of each. */
+struct mover {
+	struct mls_movers *all;
+	pthread_t thread;
+	struct mls_seg_slot *slots;
+	struct mls_index_rec *current;	/* records that are newest and point into the victim */
+	struct mls_write_order *orders;	/* when those were written */
+	uint8_t *blocks;		/* by slot */
+	struct by_lba *by_lba;		/* current, sorted */
+};
+
+struct mls_movers {
+	struct mls_disk *disk;
+	unsigned nr_helpers;
+	pthread_mutex_t lock;		/* of all below */
+	pthread_cond_t work, done;
+	const struct mls_seg_info *infos;	/* victims; [next, nr) are still to be taken */
+	size_t nr, next;
+	unsigned nr_busy;		/* helpers that are at a victim */
+	int err;
+	struct mls_moved moved;
+	bool stop;
+	struct mover mover[];		/* the caller's, then the helpers' */
+};
+
+struct victim {
+	struct mls_seg_info info;
+	struct mls_seg_pin pin;		/* of its first slot */
+	uint64_t view;			/* of the index, when it was asked what is current */
+	uint32_t nr_current;
+	bool damaged;
+};
+
+static uint64_t victim_loc(struct mls_disk *disk, const struct mls_seg_info *info, uint32_t slot)
+{
+	return mls_loc_make(mls_chunk_alloc_hba(disk->alloc, info->run) + slot, info->birth);
+}
+
+/* ---- What is current ---- */
+
+/* Into slot order, each slot at most once. */
+static void note_current(struct mover *mover, struct victim *victim, const struct mls_index_rec *rec,
+			 const struct mls_write_order *order)
+{
+	uint32_t at = victim->nr_current;
+
+	MLS_INVARIANT(at < mls_segment_slots(mover->all->disk->sb.geo.run_blocks));
+	while (at > 0 && mover->current[at - 1].hba > rec->hba) {
+		mover->current[at] = mover->current[at - 1];
+		mover->orders[at] = mover->orders[at - 1];
+		at--;
+	}
+	mover->current[at] = *rec;
+	mover->orders[at] = *order;
+	victim->nr_current++;
+}
+
+/* mover->current := the records of the summary's LBAs that point where the summary says. */
+static int find_by_summary(struct mover *mover, struct victim *victim)
+{
+	struct mls_disk *disk = mover->all->disk;
+	struct mls_index_rec recs[BATCH];
+	uint32_t nr_slots = 0;
+	int err = mls_seg_read_summary(disk->writer, victim->info.run, victim->info.birth, victim->pin.key->salt,
+				       mover->slots, &nr_slots);
+
+	victim->nr_current = 0;
+	victim->view = mls_lsm_view(disk->lsm);
+	for (uint32_t at = 0; at < nr_slots && !err;) {
+		uint32_t slot[BATCH], nr = 0;
+
+		for (; at < nr_slots && nr < BATCH; at++) {
+			if (mover->slots[at].lba >= disk->nr_blocks)
+				continue;	/* a slot that was taken but never sealed well */
+			recs[nr].lba = mover->slots[at].lba;
+			slot[nr++] = at;
+		}
+		err = mls_lsm_get_each(disk->lsm, recs, nr);
+		for (uint32_t i = 0; i < nr && !err; i++)
+			if (recs[i].hba == victim_loc(disk, &victim->info, slot[i]))
+				note_current(mover, victim, &recs[i], &mover->slots[slot[i]].order);
+	}
+	return err;
+}
+
+static int find_by_walk(struct mover *mover, struct victim *victim)
+{
+	struct mls_disk *disk = mover->all->disk;
+	struct mls_index_rec recs[MLS_CHUNK_IO_BLOCKS];
+	uint64_t lba = 0, first = victim_loc(disk, &victim->info, 0);
+	struct mls_write_order order = mls_seg_order_of_past(disk->writer);
+	uint32_t nr_slots = mls_segment_slots(disk->sb.geo.run_blocks);
+	int err = 0;
+
+	victim->nr_current = 0;
+	victim->view = mls_lsm_view(disk->lsm);
+	while (lba < disk->nr_blocks) {
+		uint32_t nr;
+
+		err = mls_lsm_next_mapped(disk->lsm, lba, disk->nr_blocks, &lba);
+		if (err)
+			break;
+		nr = (uint32_t)mls_min_u64(disk->nr_blocks - lba, MLS_CHUNK_IO_BLOCKS);
+		err = mls_lsm_get(disk->lsm, lba, nr, recs);
+		if (err)
+			break;
+		for (uint32_t i = 0; i < nr; i++)
+			if (recs[i].hba >= first && recs[i].hba < first + nr_slots)
+				note_current(mover, victim, &recs[i], &order);
+		lba += nr;
+	}
+	return err == MLS_ENOENT ? 0 : err;
+}
+
+static uint32_t slot_of(const struct mover *mover, const struct victim *victim, uint32_t i)
+{
+	return (uint32_t)(mover->current[i].hba - victim_loc(mover->all->disk, &victim->info, 0));
+}
+
+/* The blocks of mover->current into mover->blocks; large transfers. */
+static int read_current(struct mover *mover, const struct victim *victim)
+{
+	struct mls_block_dev *dev = mover->all->disk->dev;
+	struct mls_io ios[MLS_CHUNK_IO_BLOCKS];
+	unsigned nr_ios = 0;
+	int err = 0;
+
+	for (uint32_t i = 0; i < victim->nr_current && !err; i++) {
+		uint64_t hba = mls_loc_hba(mover->current[i].hba);
+		struct mls_io *last = nr_ios ? &ios[nr_ios - 1] : NULL;
+
+		if (last && hba - last->hba <= last->nr_blocks + GAP_MAX) {
+			last->nr_blocks = (uint32_t)(hba - last->hba) + 1;
+			continue;
+		}
+		if (nr_ios == MLS_CHUNK_IO_BLOCKS) {
+			err = mls_block_dev_readv(dev, ios, nr_ios);
+			nr_ios = 0;
+		}
+		ios[nr_ios++] = (struct mls_io){ hba, 1, 0, mls_block_at(mover->blocks, slot_of(mover, victim, i)) };
+	}
+	if (!err && nr_ios)
+		err = mls_block_dev_readv(dev, ios, nr_ios);
+	return err;
+}
+
+/* ---- Moving it ---- */
+
+static int compare_lba(const void *a, const void *b)
+{
+	const struct by_lba *x = a, *y = b;
+
+	return (x->lba > y->lba) - (x->lba < y->lba);
+}
+
+/* Open block i in place. *whole false: it isn't what was written; it stays where it is, and its reader
+ * gets the error. */
+static int open_block(struct mover *mover, struct victim *victim, uint32_t i, bool *whole)
+{
+	const struct mls_index_rec *rec = &mover->current[i];
+	uint32_t slot = slot_of(mover, victim, i);
+	uint8_t *block = mls_block_at(mover->blocks, slot);
+	int err = mls_data_open(victim->pin.key, victim->pin.birth, slot, rec->lba, block, block, rec->tag);
+
+	*whole = !err;
+	if (err != MLS_EAUTH)
+		return err;
+	victim->damaged = true;
+	mls_error("cleaner: LBA %llu at HBA %llu isn't what was written there; left in place",
+		  (unsigned long long)rec->lba, (unsigned long long)mls_loc_hba(rec->hba));
+	return 0;
+}
+
+/* nr opened blocks, by their numbers in current, get new places. */
+static int move_opened(struct mover *mover, const struct victim *victim, const uint32_t *which, uint32_t nr)
+{
+	struct mls_disk *disk = mover->all->disk;
+	struct mls_index_rec recs[BATCH];
+	uint64_t olds[BATCH];
+
+	while (nr > 0) {
+		struct mls_seg_buf *buf;
+		uint32_t slot, got;
+		size_t moved = 0;
+		int err;
+
+		mls_backing_renew(&disk->backing);
+		err = mls_seg_take(disk->writer, MLS_STREAM_CLEAN, nr, atomic_load(&disk->epoch_bound), &buf, &slot,
+				   &got);
+		if (err)
+			return err;
+		for (uint32_t i = 0; i < got; i++) {
+			const struct mls_index_rec *old = &mover->current[which[i]];
+			const uint8_t *plain = mls_block_at(mover->blocks, slot_of(mover, victim, which[i]));
+			int e = mls_seg_seal(disk->writer, buf, slot + i, old->lba, plain,
+					     &mover->orders[which[i]], &recs[i]);
+
+			olds[i] = old->hba;
+			err = err ? err : e;
+		}
+		if (!err)
+			err = mls_lsm_move_each(disk->lsm, recs, olds, got, victim->view, &moved);
+		mls_seg_indexed(disk->writer, buf, got);
+		mls_count(&disk->count.moved_blocks, moved);
+		if (err)
+			return err;
+		which += got;
+		nr -= got;
+	}
+	return 0;
+}
+
+static int move_current(struct mover *mover, struct victim *victim)
+{
+	int err = 0;
+
+	for (uint32_t i = 0; i < victim->nr_current; i++)
+		mover->by_lba[i] = (struct by_lba){ mover->current[i].lba, i };
+	qsort(mover->by_lba, victim->nr_current, sizeof *mover->by_lba, compare_lba);
+	for (uint32_t at = 0; at < victim->nr_current && !err;) {
+		uint32_t which[BATCH], nr = 0;
+
+		for (; at < victim->nr_current && nr < BATCH && !err; at++) {
+			bool whole;
+
+			err = open_block(mover, victim, mover->by_lba[at].i, &whole);
+			which[nr] = mover->by_lba[at].i;
+			nr += whole;
+		}
+		if (!err)
+			err = move_opened(mover, victim, which, nr);
+	}
+	return err;
+}
+
+static int empty_pinned(struct mover *mover, struct victim *victim)
+{
+	struct mls_disk *disk = mover->all->disk;
+	int err = find_by_summary(mover, victim);
+
+	if (err == MLS_ENOENT)
+		err = find_by_walk(mover, victim);
+	if (!err)
+		err = read_current(mover, victim);
+	if (!err)
+		err = move_current(mover, victim);
+	if (err)
+		return err;
+	if (victim->damaged) {
+		mls_segment_table_spare(disk->table, victim->info.run, victim->info.birth);
+		return 0;
+	}
+	mls_segment_table_cleaned(disk->table, victim->info.run, victim->info.birth,
+				  atomic_load(&disk->epoch_bound));
+	mls_count(&disk->count.cleaned_segments, 1);
+	return 0;
+}
+
+static int empty_segment(struct mover *mover, const struct mls_seg_info *info, uint64_t *gain)
+{
+	struct mls_disk *disk = mover->all->disk;
+	struct victim victim = { .info = *info };
+	int err = 0;
+
+	if (mls_segment_table_pin(disk->table, victim_loc(disk, info, 0), &victim.pin) == 0) {
+		err = empty_pinned(mover, &victim);
+		mls_segment_table_unpin(&victim.pin);
+	}				/* else it was freed meanwhile: nothing in it is current */
+	*gain = err ? 0 : mls_segment_slots(disk->sb.geo.run_blocks) - victim.nr_current;
+	return err;
+}
+
+/* ---- Several at a time ---- */
+
+/* Victims, one after the other, until there are no more. Lock held; let go for the work. */
+static void work_off(struct mover *mover)
+{
+	struct mls_movers *all = mover->all;
+
+	while (all->next < all->nr && !all->err) {
+		const struct mls_seg_info *info = &all->infos[all->next++];
+		uint64_t gain;
+		int err;
+
+		all->nr_busy++;
+		pthread_mutex_unlock(&all->lock);
+		err = empty_segment(mover, info, &gain);
+		pthread_mutex_lock(&all->lock);
+		all->nr_busy--;
+		all->moved.gain += gain;
+		if (err == MLS_ENOSPC)
+			all->moved.starved = true;	/* the next one may need no room */
+		else if (err && !all->err)
+			all->err = err;
+	}
+}
+
+static void *helper_main(void *arg)
+{
+	struct mover *mover = arg;
+	struct mls_movers *all = mover->all;
+
+	pthread_mutex_lock(&all->lock);
+	while (!all->stop) {
+		work_off(mover);
+		if (all->nr_busy == 0)
+			pthread_cond_broadcast(&all->done);
+		pthread_cond_wait(&all->work, &all->lock);
+	}
+	pthread_mutex_unlock(&all->lock);
+	return NULL;
+}
+
+int mls_movers_clean(struct mls_movers *all, const struct mls_seg_info *infos, size_t nr, struct mls_moved *moved)
+{
+	int err;
+
+	pthread_mutex_lock(&all->lock);
+	all->infos = infos;
+	all->nr = nr;
+	all->next = 0;
+	all->err = 0;
+	all->moved = (struct mls_moved){ 0 };
+	pthread_cond_broadcast(&all->work);
+	work_off(&all->mover[0]);
+	while (all->nr_busy > 0)
+		pthread_cond_wait(&all->done, &all->lock);
+	all->nr = all->next = 0;	/* infos is the caller's again */
+	*moved = all->moved;
+	err = all->err;
+	pthread_mutex_unlock(&all->lock);
+	return err;
+}
+
+/* ---- Birth and death ---- */
+
+static int mover_init(struct mover *mover, struct mls_movers *all)
+{
+	uint32_t nr_slots = mls_segment_slots(all->disk->sb.geo.run_blocks);
+
+	mover->all = all;
+	mover->slots = calloc(nr_slots, sizeof *mover->slots);
+	mover->current = calloc(nr_slots, sizeof *mover->current);
+	mover->orders = calloc(nr_slots, sizeof *mover->orders);
+	mover->by_lba = calloc(nr_slots, sizeof *mover->by_lba);
+	mover->blocks = mls_blocks_alloc(nr_slots);
+	return mover->slots && mover->current && mover->orders && mover->by_lba && mover->blocks ? 0 : MLS_ENOMEM;
+}
+
+static void mover_release(struct mover *mover)
+{
+	uint32_t nr_slots = mls_segment_slots(mover->all->disk->sb.geo.run_blocks);
+
+	if (mover->blocks)
+		mls_wipe(mover->blocks, (size_t)nr_slots * MLS_BLOCK_BYTES);
+	mls_blocks_free(mover->blocks);
+	free(mover->by_lba);
+	free(mover->orders);
+	free(mover->current);
+	free(mover->slots);
+}
+
+int mls_movers_new(struct mls_movers **out, struct mls_disk *disk, unsigned nr_helpers)
+{
+	struct mls_movers *all = calloc(1, sizeof *all + (nr_helpers + 1) * sizeof all->mover[0]);
+	int err = 0;
+
+	if (!all)
+		return MLS_ENOMEM;
+	all->disk = disk;
+	pthread_mutex_init(&all->lock, NULL);
+	pthread_cond_init(&all->work, NULL);
+	pthread_cond_init(&all->done, NULL);
+	err = mover_init(&all->mover[0], all);
+	while (!err && all->nr_helpers < nr_helpers) {
+		struct mover *mover = &all->mover[all->nr_helpers + 1];
+
+		err = mover_init(mover, all);
+		if (!err && pthread_create(&mover->thread, NULL, helper_main, mover) != 0)
+			err = MLS_ENOMEM;
+		if (err)
+			mover_release(mover);
+		else
+			all->nr_helpers++;
+	}
+	if (err) {
+		mls_movers_free(all);
+		return err;
+	}
+	*out = all;
+	return 0;
+}
+
+void mls_movers_free(struct mls_movers *all)
+{
+	if (!all)
+		return;
+	pthread_mutex_lock(&all->lock);
+	all->stop = true;
+	pthread_cond_broadcast(&all->work);
+	pthread_mutex_unlock(&all->lock);
+	for (unsigned i = 1; i <= all->nr_helpers; i++)
+		pthread_join(all->mover[i].thread, NULL);
+	for (unsigned i = 0; i <= all->nr_helpers; i++)
+		mover_release(&all->mover[i]);
+	pthread_cond_destroy(&all->done);
+	pthread_cond_destroy(&all->work);
+	pthread_mutex_destroy(&all->lock);
+	free(all);
+}
