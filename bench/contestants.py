@@ -24,7 +24,8 @@ class Contestant:
     def __init__(self, place, options):
         self.place = place
         self.options = options
-        self.size_bytes = options.size_bytes
+        self.size_bytes = options.size_bytes        # of what is filled and measured
+        self.disk_bytes = options.size_bytes
         self.process = None
         self.log = place.file(f"{self.name}.log")
 
@@ -143,12 +144,16 @@ class MlsDisk(FuseDaemon):
     name, title, primary = "mlsdisk", "MlsDisk", True
     store = "file"
 
+    def __init__(self, place, options):
+        super().__init__(place, options)
+        self.disk_bytes = self.size_bytes * 100 // options.fill
+
     def store_uri(self):
         return "none" if self.store == "none" else "file:" + self.place.file(f"{self.name}.store")
 
     def format(self):
         backing = self.place.file(f"{self.name}.img")
-        proc.run([self.options.program("mlsdisk-format"), f"--size={self.size_bytes}",
+        proc.run([self.options.program("mlsdisk-format"), f"--size={self.disk_bytes // 4096 * 4096}",
                   f"--key-file={self.options.key_file}", f"--trusted-store={self.store_uri()}", backing])
         return backing
 
@@ -176,6 +181,17 @@ class MlsDiskNone(MlsDisk):
     store = "none"
 
 
+class MlsDiskFull(MlsDisk):
+    """Every block of it holds data: the cleaner has only the spare space that each disk has."""
+
+    name, title, primary = "mlsdisk-full", "MlsDisk, 100 % full", False
+    only_cells = ("seq-write", "rnd-w-4k", "seq-read", "rnd-r-4k")
+
+    def __init__(self, place, options):
+        super().__init__(place, options)
+        self.disk_bytes = self.size_bytes
+
+
 class OtherSize(MlsDisk):
     only_cells = ("sync-1",)
     sparse = True
@@ -185,7 +201,7 @@ class OtherSize(MlsDisk):
 
     def __init__(self, place, options):
         super().__init__(place, options)
-        self.size_bytes = self.bytes
+        self.size_bytes = self.disk_bytes = self.bytes
 
 
 class MlsDisk64M(OtherSize):
@@ -194,6 +210,38 @@ class MlsDisk64M(OtherSize):
 
 class MlsDisk1T(OtherSize):
     name, title, bytes = "mlsdisk-1t", "MlsDisk of 1 TiB, store none", 1 << 40
+
+
+class Engine(MlsDisk):
+    """No FUSE and no daemon: engine_bench opens the disk for each cell."""
+
+    name, title, primary = "engine", "MlsDisk in-process", False
+    groups = ("main", "depth1", "mixed", "sync")
+    store = "file"
+    rss = None
+
+    def up(self):
+        self.backing = self.format()
+
+    def down(self):
+        pass
+
+    def run(self, cell, seconds, io_bytes=None):
+        out = proc.run(
+            [self.options.program("bench/engine_bench"), f"--key-file={self.options.key_file}",
+             f"--store={self.store_uri()}", f"--rw={cell.rw}", f"--bs={cell.block_bytes}", f"--depth={cell.depth}",
+             f"--writers={cell.writers}", f"--sync-every={cell.sync_every}", f"--size={self.size_bytes}",
+             f"--ms={int(seconds * 1000)}"] + ([f"--io-bytes={io_bytes}"] if io_bytes else []) + [self.backing],
+            seconds=seconds * 4 + 300)
+        result = json.loads(out)
+        self.rss = max(self.rss or 0, result.pop("peak_rss_mib"))
+        return result
+
+    def settle(self):
+        pass
+
+    def peak_rss_mib(self):
+        return self.rss
 
 
 class QemuLuks(Contestant):
@@ -281,5 +329,6 @@ def drop_page_cache():
         pass                    # not root: said in doc/performance.md
 
 
-ALL = (Plain, Null, Pass, Crypt, Pfs, QemuLuks, Gocryptfs, MlsDisk, MlsDiskOpenssl, MlsDiskNone, MlsDisk64M, MlsDisk1T)
+ALL = (Plain, Null, Pass, Crypt, Pfs, QemuLuks, Gocryptfs, MlsDisk, Engine, MlsDiskOpenssl, MlsDiskFull, MlsDiskNone,
+       MlsDisk64M, MlsDisk1T)
 AMPLIFYING = (Crypt, Pfs, MlsDisk)

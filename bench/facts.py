@@ -17,7 +17,7 @@ class _Own(contestants.MlsDisk):
 
     def __init__(self, place, options, size_bytes):
         super().__init__(place, options)
-        self.size_bytes = size_bytes
+        self.size_bytes = self.disk_bytes = size_bytes
 
     def remove(self):
         self.down()
@@ -65,7 +65,7 @@ def _amplification_of(base):
     class HalfFull(base):
         def __init__(self, place, options):
             super().__init__(place, options)
-            self.size_bytes = min(options.size_bytes, 4 << 30)
+            self.size_bytes = self.disk_bytes = min(options.size_bytes, 4 << 30)
     HalfFull.name = "half-" + base.name
     return HalfFull
 

@@ -106,7 +106,7 @@ def targets_table(document):
 def machine_text(document):
     run = document["run"]
     lines = [f"{run['date']}, {run['cores']} cores ({run['cpu']}), Linux {run['kernel']}, {run['version']}, "
-             f"AES-GCM by {run['aead']}; disks of {run['size_bytes'] / 2**30:g} GiB, {run['seconds_per_cell']:.1f} s a "
+             f"AES-GCM by {run['aead']}; {run['size_bytes'] / 2**30:g} GiB of data on each disk, MlsDisk's {run['fill']} % full, {run['seconds_per_cell']:.1f} s a "
              f"cell, {run['repeats']} repeats, {run['took_s'] / 60:.0f} minutes."]
     lines += [f"Not measured: {a['title']}: {a['why']}." for a in document["absent"]]
     return "\n".join(lines)
@@ -173,7 +173,7 @@ def as_svg(document):
     width = COLUMNS * PANEL_W + 20
     run = document["run"]
     title = (f"MlsDisk {run['version']}: medians of {run['repeats']} repeats, lines from worst to best; "
-             f"disks of {run['size_bytes'] / 2**30:g} GiB, {run['date']}")
+             f"{run['size_bytes'] / 2**30:g} GiB of data, MlsDisk's disk {run['fill']} % full, {run['date']}")
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {top}" width="{width}" height="{top}">\n'
             "<style>text{font:10px sans-serif;fill:#222}.head{font-weight:bold;font-size:12px}.unit{font-weight:normal;"
             "fill:#666;font-size:10px}.us{font-weight:bold}.title{font-size:14px}</style>\n"

@@ -44,6 +44,8 @@ def parse(arguments):
     parser.add_argument("--build", default=os.getcwd(), help="where the programs are (default: here)")
     parser.add_argument("--dir", default="/var/tmp", help="the disk to use: everything lies below (default: /var/tmp)")
     parser.add_argument("--size", type=size, help="of each disk (default: 4G; quick: 1G)")
+    parser.add_argument("--fill", type=int, default=50, help="percent of MlsDisk's disk that hold data: 50 makes it twice "
+                        "as large as --size, and all is measured in its first half (default: 50)")
     parser.add_argument("--minutes", type=float, help="how long all may take (default: 20; quick: 4)")
     parser.add_argument("--seconds", type=float, help="of each cell, instead of what --minutes gives")
     parser.add_argument("--repeats", type=int, help="default: 3; quick: 2")
@@ -107,7 +109,7 @@ def check_host(options, present):
     if not os.path.exists("/dev/fuse"):
         say("bench: can't run here: no /dev/fuse")
         sys.exit(77)
-    for name in ("mlsdisk-fuse", "mlsdisk-format", "bench/baseline-fuse"):
+    for name in ("mlsdisk-fuse", "mlsdisk-format", "bench/baseline-fuse", "bench/engine_bench"):
         if not os.access(options.program(name), os.X_OK):
             raise Failed(f"{options.program(name)} isn't there: build first, or give --build")
     full = sum(not kind.sparse for kind in present)
@@ -174,7 +176,7 @@ class Run:
             "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
             "kernel": platform.release(), "cores": os.cpu_count(), "cpu": cpu_name(),
             "version": version(self.options), "aead": aead(self.options),
-            "size_bytes": self.options.size_bytes, "seconds_per_cell": seconds, "repeats": self.options.repeats,
+            "size_bytes": self.options.size_bytes, "fill": self.options.fill, "seconds_per_cell": seconds, "repeats": self.options.repeats,
             "took_s": time.monotonic() - self.began,
         }
         return {"run": run, "contestants": [{"name": c.name, "title": c.title} for c in playing], "absent": absent,
