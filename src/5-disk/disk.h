@@ -17,6 +17,7 @@
 #include "0-bio/block_meter.h"
 #include "4-lsm/lsm_tree.h"
 #include "5-disk/backing.h"
+#include "5-disk/bury.h"
 #include "5-disk/cleaner.h"
 #include "5-disk/latency.h"
 #include "5-disk/segment.h"
@@ -45,6 +46,7 @@ struct mls_disk {
 	struct mls_lsm *lsm;
 	struct mls_seg_writer *writer;
 	struct mls_cleaner *cleaner;
+	struct mls_burier *burier;		/* NULL: read-only */
 
 	struct mls_open_opts opts;
 	const struct mls_edit_group *amend;	/* borrowed during the open; NULL: nothing to correct */
@@ -107,6 +109,9 @@ void mls_disk_session_totals(void *disk, struct mls_totals *totals);
 /* disk_io.c: one block of any record, from memory or the device. MLS_ENOENT: the location is of a
  * segment that has been freed since; look the LBA up again. out is block-aligned. */
 MLS_MUST_CHECK int mls_disk_read_rec(struct mls_disk *disk, const struct mls_index_rec *rec, void *out);
+
+/* disk_io.c: tombstones for the mapped ones of up to MLS_CHUNK_IO_BLOCKS blocks; *mapped: how many. */
+MLS_MUST_CHECK int mls_disk_bury_chunk(struct mls_disk *disk, uint64_t lba, uint32_t nr, uint32_t *mapped);
 
 /* disk_sync.c: one round, or join one; early: not asked for by the user. */
 MLS_MUST_CHECK int mls_disk_sync_grouped(struct mls_disk *disk, bool early);

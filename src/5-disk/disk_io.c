@@ -65,6 +65,11 @@ static int read_block(struct mls_disk *disk, uint64_t lba, void *out, struct mls
 	struct mls_index_rec now;
 	int err;
 
+	if (mls_buried_until(disk->burier, lba) > lba) {
+		*rec = (struct mls_index_rec){ .lba = lba, .hba = MLS_HBA_NONE };
+		memset(out, 0, MLS_BLOCK_BYTES);
+		return 0;
+	}
 	err = mls_lsm_get(disk->lsm, lba, 1, rec);
 	for (int tries = 0; !err && tries < READ_TRIES; tries++) {
 		if (rec->hba == MLS_HBA_NONE) {
@@ -90,6 +95,28 @@ struct read_job {
 	bool on_dev[MLS_CHUNK_IO_BLOCKS], again[MLS_CHUNK_IO_BLOCKS];
 	unsigned nr_ios;
 };
+
+/* Records for nr blocks. What is about to be buried reads as zeros: asked before the index is, as a block
+ * leaves that table only when its tombstone is in the index. */
+static int look_up(struct mls_disk *disk, uint64_t lba, uint32_t nr, struct mls_index_rec *recs)
+{
+	bool buried[MLS_CHUNK_IO_BLOCKS];
+	uint64_t end = lba + nr, at = mls_buried_from(disk->burier, lba, end), first = at;
+	int err;
+
+	memset(buried, 0, sizeof buried);
+	while (at < end) {
+		uint64_t until = mls_min_u64(mls_buried_until(disk->burier, at), end);
+
+		memset(&buried[at - lba], 1, until - at);
+		at = mls_buried_from(disk->burier, mls_max_u64(until, at + 1), end);
+	}
+	err = mls_lsm_get(disk->lsm, lba, nr, recs);
+	for (at = first; at < end && !err; at++)
+		if (buried[at - lba])
+			recs[at - lba].hba = MLS_HBA_NONE;
+	return err;
+}
 
 /* Add block i to the transfers; it joins the one before if it follows it here and there. */
 static void job_add(struct read_job *job, uint32_t i, uint8_t *out)
@@ -137,7 +164,7 @@ static void job_sort(struct mls_disk *disk, struct read_job *job, uint32_t nr, u
 static int read_chunk(struct mls_disk *disk, uint64_t lba, uint32_t nr, uint8_t *out)
 {
 	struct read_job job;
-	int err = mls_lsm_get(disk->lsm, lba, nr, job.recs);
+	int err = look_up(disk, lba, nr, job.recs);
 
 	if (err)
 		return err;
@@ -265,7 +292,9 @@ static int take_slots(struct mls_disk *disk, uint32_t nr, struct mls_seg_buf **b
 				   got);
 		if (err != MLS_ENOSPC)
 			return err;
-		err = wait_for_space(disk);
+		err = mls_bury_all(disk->burier);	/* what was discarded is free space, too */
+		if (!err)
+			err = wait_for_space(disk);
 		if (err)
 			return err;
 	}
@@ -274,12 +303,14 @@ static int take_slots(struct mls_disk *disk, uint32_t nr, struct mls_seg_buf **b
 static int write_blocks(struct mls_disk *disk, uint64_t lba, uint32_t nr, const uint8_t *in)
 {
 	struct mls_index_rec recs[MLS_CHUNK_IO_BLOCKS];
+	int err = mls_bury_before_write(disk->burier, lba, nr);
 
 	while (nr > 0) {
 		struct mls_seg_buf *buf;
 		uint32_t slot, got;
-		int err = take_slots(disk, (uint32_t)mls_min_u64(nr, MLS_CHUNK_IO_BLOCKS), &buf, &slot, &got);
 
+		if (!err)
+			err = take_slots(disk, (uint32_t)mls_min_u64(nr, MLS_CHUNK_IO_BLOCKS), &buf, &slot, &got);
 		if (err)
 			return err;
 		for (uint32_t i = 0; i < got; i++) {
@@ -330,6 +361,7 @@ static int write_part(struct mls_disk *disk, uint64_t lba, uint32_t from, uint32
 	int err = 0;
 
 	pthread_mutex_lock(stripe);
+	err = mls_bury_before_write(disk->burier, lba, 1);
 	while (!err && !moved) {
 		err = read_block(disk, lba, block, &old);
 		if (err)
@@ -386,39 +418,22 @@ int mls_disk_write(struct mls_disk *disk, uint64_t offset, const void *buf, size
 
 /* ---- Discard and seek ---- */
 
-/* Tombstones for the mapped ones of nr blocks from lba on. */
-static int bury(struct mls_disk *disk, uint64_t lba, uint32_t nr)
+int mls_disk_bury_chunk(struct mls_disk *disk, uint64_t lba, uint32_t nr, uint32_t *mapped)
 {
 	struct mls_index_rec recs[MLS_CHUNK_IO_BLOCKS];
-	uint32_t mapped = 0;
 	int err = mls_lsm_get(disk->lsm, lba, nr, recs);
 
 	if (err)
 		return err;
+	*mapped = 0;
 	for (uint32_t i = 0; i < nr; i++)
 		if (recs[i].hba != MLS_HBA_NONE)
-			recs[mapped++] = (struct mls_index_rec){ .lba = lba + i, .hba = MLS_HBA_NONE };
-	if (mapped)
-		err = put_records(disk, recs, mapped);
+			recs[(*mapped)++] = (struct mls_index_rec){ .lba = lba + i, .hba = MLS_HBA_NONE };
+	if (*mapped)
+		err = put_records(disk, recs, *mapped);
 	if (!err)
-		mls_count(&disk->count.buried_blocks, mapped);
+		mls_count(&disk->count.buried_blocks, *mapped);
 	return err;
-}
-
-static int discard_blocks(struct mls_disk *disk, uint64_t lba, uint64_t end)
-{
-	int err = 0;
-
-	while (lba < end && !err) {
-		err = mls_lsm_next_mapped(disk->lsm, lba, end, &lba);
-		if (!err) {
-			uint32_t nr = (uint32_t)mls_min_u64(end - lba, MLS_CHUNK_IO_BLOCKS);
-
-			err = bury(disk, lba, nr);
-			lba += nr;
-		}
-	}
-	return err == MLS_ENOENT ? 0 : err;
 }
 
 int mls_disk_discard(struct mls_disk *disk, uint64_t offset, uint64_t bytes)
@@ -439,7 +454,7 @@ int mls_disk_discard(struct mls_disk *disk, uint64_t offset, uint64_t bytes)
 		err = write_part(disk, first - 1, (uint32_t)(offset % MLS_BLOCK_BYTES),
 				 (uint32_t)(MLS_BLOCK_BYTES - offset % MLS_BLOCK_BYTES), NULL);
 	if (!err)
-		err = discard_blocks(disk, first, last);
+		err = first < last ? mls_bury(disk->burier, first, last) : 0;
 	if (!err && end % MLS_BLOCK_BYTES)
 		err = write_part(disk, last, 0, (uint32_t)(end % MLS_BLOCK_BYTES), NULL);
 	return err;
@@ -451,7 +466,7 @@ static int next_hole(struct mls_disk *disk, uint64_t lba, uint64_t *found)
 
 	while (lba < disk->nr_blocks) {
 		uint32_t nr = (uint32_t)mls_min_u64(disk->nr_blocks - lba, MLS_CHUNK_IO_BLOCKS);
-		int err = mls_lsm_get(disk->lsm, lba, nr, recs);
+		int err = look_up(disk, lba, nr, recs);
 
 		if (err)
 			return err;
@@ -466,6 +481,23 @@ static int next_hole(struct mls_disk *disk, uint64_t lba, uint64_t *found)
 	return 0;
 }
 
+/* Behind what is about to be buried. */
+static int next_data(struct mls_disk *disk, uint64_t lba, uint64_t *found)
+{
+	uint64_t until;
+	int err;
+
+	do {
+		lba = mls_buried_until(disk->burier, lba);
+		if (lba >= disk->nr_blocks)
+			return MLS_ENOENT;
+		err = mls_lsm_next_mapped(disk->lsm, lba, disk->nr_blocks, &lba);
+		until = err ? lba : mls_buried_until(disk->burier, lba);
+	} while (until > lba);
+	*found = lba;
+	return err;
+}
+
 int mls_disk_seek(struct mls_disk *disk, uint64_t offset, bool data, uint64_t *found)
 {
 	uint64_t lba = offset / MLS_BLOCK_BYTES, at;
@@ -473,7 +505,7 @@ int mls_disk_seek(struct mls_disk *disk, uint64_t offset, bool data, uint64_t *f
 
 	if (offset >= disk->disk_bytes)
 		return MLS_ENOENT;
-	err = data ? mls_lsm_next_mapped(disk->lsm, lba, disk->nr_blocks, &at) : next_hole(disk, lba, &at);
+	err = data ? next_data(disk, lba, &at) : next_hole(disk, lba, &at);
 	if (!err)
 		*found = mls_max_u64(offset, at * MLS_BLOCK_BYTES);
 	return err;

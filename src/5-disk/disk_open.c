@@ -246,6 +246,8 @@ static int start_session(struct mls_disk *disk, const struct witness *witness, c
 	if (!err)
 		err = mls_cleaner_new(&disk->cleaner, disk);
 	if (!err)
+		err = mls_burier_new(&disk->burier, disk);
+	if (!err)
 		mls_backing_renew(&disk->backing);
 	return err;
 }
@@ -324,8 +326,10 @@ static int note_totals(struct mls_disk *disk)
 
 int mls_disk_close(struct mls_disk *disk)
 {
-	int err = 0;
+	int err = 0, err_bury = disk->opts.read_only ? 0 : mls_bury_all(disk->burier);
 
+	mls_burier_free(disk->burier);
+	disk->burier = NULL;
 	mls_cleaner_free(disk->cleaner);
 	disk->cleaner = NULL;
 	if (!disk->opts.read_only && !mls_disk_stopped(disk)) {
@@ -344,7 +348,7 @@ int mls_disk_close(struct mls_disk *disk)
 	}
 	mls_disk_stack_free(disk);
 	free(disk);
-	return err;
+	return err ? err : err_bury;
 }
 
 void mls_disk_stat(struct mls_disk *disk, struct mls_disk_stat *stat)

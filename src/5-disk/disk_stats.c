@@ -78,6 +78,7 @@ static void print_space(FILE *out, const struct stats *s)
 		{ "journal_blocks", disk->sb.geo.journal_area_blocks * MLS_NR_JOURNAL_AREAS },
 		{ "wal_blocks", disk->sb.geo.wal_blocks },
 		{ "wal_used_blocks", s->lsm.wal_blocks_used },
+		{ "discarded_waiting_blocks", mls_bury_pending(disk->burier) },
 		{ "live_blocks", s->segments.live_blocks },
 		{ "dead_blocks", slots > s->segments.live_blocks ? slots - s->segments.live_blocks : 0 },
 	};

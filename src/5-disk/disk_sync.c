@@ -179,7 +179,9 @@ int mls_disk_sync(struct mls_disk *disk)
 	mls_count(&disk->count.syncs, 1);
 	if (disk->opts.read_only)
 		return 0;
-	err = mls_disk_sync_grouped(disk, false);
+	err = mls_bury_all(disk->burier);
+	if (!err)
+		err = mls_disk_sync_grouped(disk, false);
 	mls_latency_note(&disk->sync_latency, began);
 	if (disk->cleaner)
 		mls_cleaner_synced(disk->cleaner);

@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "0-bio/block_dev.h"
+#include "base/checked.h"
 #include "tests/lib/fault_dev.h"
 #include "tests/lib/test_rand.h"
 #include "tests/lib/thin_dev.h"
@@ -139,6 +140,111 @@ START_TEST(what_is_given_back_was_not_needed)
 	}
 	thin_release(&t);
 	free(version);
+}
+END_TEST
+
+/* ---- Discards of large ranges ---- */
+
+/* What seek must say at lba, by the versions; block-aligned. */
+static void check_seek(struct mls_disk *disk, const uint64_t *version, uint64_t nr, uint64_t lba)
+{
+	uint64_t data = lba, hole = lba, found;
+	int err;
+
+	while (data < nr && !version[data])
+		data++;
+	while (hole < nr && version[hole])
+		hole++;
+	err = mls_disk_seek(disk, lba * MLS_BLOCK_BYTES, true, &found);
+	ck_assert_int_eq(err, data < nr ? 0 : MLS_ENOENT);
+	if (!err)
+		ck_assert_uint_eq(found, data * MLS_BLOCK_BYTES);
+	ck_assert_int_eq(mls_disk_seek(disk, lba * MLS_BLOCK_BYTES, false, &found), 0);
+	ck_assert_uint_eq(found, hole * MLS_BLOCK_BYTES);
+}
+
+/* Goal: large discards, which are worked off in the background, look done from the moment they return: to reads of all
+ * kinds, writes (also of parts), seeks, and, once synced, to the next open. */
+START_TEST(large_discards_look_done_at_once)
+{
+	uint64_t nr = 32 * MIB / MLS_BLOCK_BYTES, nr_writes = 0;
+	uint64_t *version = calloc(nr, sizeof *version);
+	struct disk_fixture f;
+	struct test_rand r;
+	struct mls_disk *disk;
+
+	test_rand_seed(&r, 21);
+	fixture_init(&f, 32 * MIB, 0);
+	f.opts.inline_work = _i == 0;
+	disk = fixture_open(&f);
+	fill(disk, 0, nr, ++nr_writes);
+	for (uint64_t lba = 0; lba < nr; lba++)
+		version[lba] = nr_writes;
+	for (unsigned step = 0; step < 4000; step++) {
+		uint64_t lba = test_rand_below(&r, nr), what = test_rand_below(&r, 100);
+		uint64_t run = mls_min_u64(nr - lba, 1 + test_rand_below(&r, what % 2 ? 400 : nr));
+
+		if (what < 6) {
+			ck_assert_int_eq(mls_disk_discard(disk, lba * MLS_BLOCK_BYTES, run * MLS_BLOCK_BYTES), 0);
+			memset(&version[lba], 0, run * sizeof *version);
+		} else if (what < 50) {
+			run = mls_min_u64(run, 40);
+			fill(disk, lba, lba + run, ++nr_writes);
+			for (uint64_t i = 0; i < run; i++)
+				version[lba + i] = nr_writes;
+		} else if (what < 60) {		/* zeros over the start of a block: only a hole stays as it is */
+			if (version[lba] == 0)
+				ck_assert_int_eq(mls_disk_write(disk, lba * MLS_BLOCK_BYTES, &(char[100]){ 0 }, 100), 0);
+			if (version[lba] == 0)
+				ck_assert_int_eq(mls_disk_discard(disk, lba * MLS_BLOCK_BYTES, MLS_BLOCK_BYTES), 0);
+		} else if (what < 62) {
+			ck_assert_int_eq(mls_disk_sync(disk), 0);
+		} else if (what < 70) {
+			check_seek(disk, version, nr, lba);
+		} else {
+			ck_assert(block_is(disk, lba, version[lba]));
+		}
+	}
+	for (unsigned round = 0; round < 2; round++) {
+		for (uint64_t lba = 0; lba < nr; lba++)
+			ck_assert(block_is(disk, lba, version[lba]));
+		ck_assert_int_eq(mls_disk_close(disk), 0);
+		disk = fixture_open(&f);
+	}
+	ck_assert_int_eq(mls_disk_close(disk), 0);
+	fixture_release(&f);
+	free(version);
+}
+END_TEST
+
+/* Goal: a writer on a full disk gets the space of a discard that has just returned. */
+START_TEST(what_a_large_discard_frees_is_usable_at_once)
+{
+	uint64_t nr = 32 * MIB / MLS_BLOCK_BYTES, full = 0;
+	struct mls_format_opts opts = { .disk_bytes = 32 * MIB };
+	struct thin_fixture t;
+	struct mls_disk *disk;
+	int err = 0;
+
+	thin_init(&t, 32 * MIB, 0);
+	thin_dev_show(t.thin, mls_backing_bytes(16 * MIB) / MLS_BLOCK_BYTES);
+	test_store_init(&t.f.store, NULL);
+	ck_assert_int_eq(mls_disk_format(t.f.dev, &t.f.store.base, &t.f.secret, t.f.uuid, &opts), 0);
+	t.f.opts.inline_work = _i == 0;
+	disk = fixture_open(&t.f);
+	while (full < nr && !err)
+		err = block_write(disk, full++, 1);
+	ck_assert_int_eq(err, MLS_ENOSPC);
+	full--;
+	for (unsigned round = 2; round < 6; round++) {
+		ck_assert_int_eq(mls_disk_sync(disk), 0);
+		ck_assert_int_eq(mls_disk_discard(disk, 0, 32 * MIB), 0);
+		fill(disk, 0, full * 9 / 10, round);
+	}
+	for (uint64_t lba = 0; lba < nr; lba++)
+		ck_assert(block_is(disk, lba, lba < full * 9 / 10 ? 5 : 0));
+	ck_assert_int_eq(mls_disk_close(disk), 0);
+	thin_release(&t);
 }
 END_TEST
 
@@ -337,6 +443,11 @@ int main(void)
 	tcase_add_test(tc, an_idle_disk_gives_discarded_space_back);
 	tcase_add_test(tc, nodiscard_gives_nothing_back);
 	tcase_add_test(tc, what_is_given_back_was_not_needed);
+	suite_add_tcase(s, tc);
+	tc = tcase_create("discards");
+	tcase_set_timeout(tc, 120);
+	tcase_add_loop_test(tc, large_discards_look_done_at_once, 0, 2);
+	tcase_add_loop_test(tc, what_a_large_discard_frees_is_usable_at_once, 0, 2);
 	suite_add_tcase(s, tc);
 	tc = tcase_create("growing");
 	tcase_set_timeout(tc, 120);
