@@ -450,12 +450,12 @@ static bool salvage_is_true(struct nth_world *w, const struct mls_salvage *s)
 	return true;
 }
 
-/* What the checks find lost, as mlsdisk-fsck notes it. */
+/* What the checks find lost, as mlsdisk-fsck notes it; what the data pass finds, salvage notes by itself. */
 static void note_lost(void *arg, const struct mls_finding *finding)
 {
 	int err = 0;
 
-	if (finding->lba != MLS_FINDING_NOWHERE && finding->nr_lbas)
+	if (finding->lba != MLS_FINDING_NOWHERE && finding->nr_lbas && mls_finding_pass(finding->code) < 6)
 		err = mls_salvage_lose(arg, finding->lba, finding->nr_lbas, finding->code);
 	if (err)
 		abort();	/* reads fail in this run, not memory */
