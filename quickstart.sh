@@ -318,6 +318,24 @@ build_and_check_threads() {
 	run_check "$dir" -j"$jobs" check TESTS="${tests[*]}"
 }
 
+# The sanitizers' and libFuzzer's libraries are a package of their own, named after clang's version.
+install_clang_runtime() {
+	local package
+
+	package=libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev
+	if command -v apt-cache >/dev/null && apt-cache show "$package" >/dev/null 2>&1; then
+		install_packages "$package"
+	fi
+}
+
+install_for_check() {
+	install_packages "$@"
+	install_clang_runtime
+}
+
+# A few seconds for each target: enough to load its corpus and see that the fuzzers live.
+fuzz() { FUZZ_SECONDS=4 run_check "$build/address" fuzz; }
+
 distcheck() { run_check "$build" -j"$jobs" distcheck; }
 
 end_to_end() {
@@ -329,12 +347,15 @@ check() {
 	local began=$SECONDS
 
 	need_root check
-	step packages install_packages "${packages_build[@]}" "${packages_check[@]}" || true
+	step packages install_for_check "${packages_build[@]}" "${packages_check[@]}" || true
 	if step bootstrap bootstrap; then
 		if step unit build_and_check "$build" --enable-werror; then
 			step end-to-end end_to_end || true
 		fi
-		step address build_and_check "$build/address" --enable-werror --enable-sanitizers=address,undefined CC=clang || true
+		if step address build_and_check "$build/address" --enable-werror --enable-fuzzing CC=clang \
+			--enable-sanitizers=address,undefined; then
+			step fuzz fuzz || true
+		fi
 		step thread build_and_check_threads "$build/thread" --enable-werror --enable-sanitizers=thread || true
 		step distcheck distcheck || true
 	fi

@@ -2,6 +2,7 @@
 /* fuzz.c - see fuzz.h. */
 #include "tests/fuzz/fuzz.h"
 
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,6 +27,13 @@ static void quiet(void *arg, enum mls_log_level level, const char *message)
 	(void)message;
 }
 
+/* ASan: freed memory is held back, to catch its use, but not so much that each input meets fresh pages. */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void)
+{
+	return "quarantine_size_mb=16:malloc_context_size=8";
+}
+
 void fuzz_must(int err)
 {
 	if (err)
@@ -38,6 +46,8 @@ const struct mls_keyring *fuzz_keys(void)
 	static struct mls_keyring *keys;
 
 	if (!keys) {
+		mallopt(M_MMAP_THRESHOLD, 1 << 28);	/* freed memory stays ours: fresh pages cost more than the decoders */
+		mallopt(M_TRIM_THRESHOLD, 1 << 28);
 		test_rand_seed(&random_numbers, 1);
 		mls_rand_set_source(same_numbers, NULL);
 		mls_set_logger(quiet, NULL);
@@ -64,19 +74,118 @@ void fuzz_edit(struct fuzz_input *in, uint8_t *buf, size_t bytes)
 	}
 }
 
+/* ---- A device ---- */
+
+struct fuzz_dev {
+	struct mls_block_dev base;
+	uint8_t *bytes, *kept;		/* kept NULL: zeros */
+	uint64_t *dirty;		/* blocks written since the last reset, nr_dirty of them */
+	bool *is_dirty;
+	size_t nr_dirty;
+};
+
+static int dev_read(struct mls_block_dev *dev, struct mls_io *ios, unsigned nr)
+{
+	struct fuzz_dev *d = (struct fuzz_dev *)dev;
+
+	for (unsigned i = 0; i < nr; i++) {
+		memcpy(ios[i].data, d->bytes + ios[i].hba * MLS_BLOCK_BYTES, (size_t)ios[i].nr_blocks * MLS_BLOCK_BYTES);
+		ios[i].err = 0;
+	}
+	return 0;
+}
+
+static int dev_write(struct mls_block_dev *dev, struct mls_io *ios, unsigned nr)
+{
+	struct fuzz_dev *d = (struct fuzz_dev *)dev;
+
+	for (unsigned i = 0; i < nr; i++) {
+		memcpy(d->bytes + ios[i].hba * MLS_BLOCK_BYTES, ios[i].data, (size_t)ios[i].nr_blocks * MLS_BLOCK_BYTES);
+		for (uint64_t at = ios[i].hba; at < ios[i].hba + ios[i].nr_blocks; at++) {
+			if (!d->is_dirty[at])
+				d->dirty[d->nr_dirty++] = at;
+			d->is_dirty[at] = true;
+		}
+		ios[i].err = 0;
+	}
+	return 0;
+}
+
+static int dev_flush(struct mls_block_dev *dev)
+{
+	(void)dev;
+	return 0;
+}
+
+static void dev_destroy(struct mls_block_dev *dev)
+{
+	struct fuzz_dev *d = (struct fuzz_dev *)dev;
+
+	free(d->bytes);
+	free(d->kept);
+	free(d->dirty);
+	free(d->is_dirty);
+	free(d);
+}
+
+struct mls_block_dev *fuzz_dev_new(uint64_t nr_blocks)
+{
+	static const struct mls_block_dev_ops ops = { .read = dev_read, .write = dev_write, .flush = dev_flush,
+						      .destroy = dev_destroy };
+	struct fuzz_dev *d = calloc(1, sizeof *d);
+
+	fuzz_must(!d);
+	d->base = (struct mls_block_dev){ &ops, nr_blocks };
+	d->bytes = calloc(nr_blocks, MLS_BLOCK_BYTES);
+	d->dirty = calloc(nr_blocks, sizeof *d->dirty);
+	d->is_dirty = calloc(nr_blocks, sizeof *d->is_dirty);
+	fuzz_must(!d->bytes || !d->dirty || !d->is_dirty);
+	return &d->base;
+}
+
+void fuzz_dev_keep(struct mls_block_dev *dev)
+{
+	struct fuzz_dev *d = (struct fuzz_dev *)dev;
+
+	d->kept = malloc(dev->nr_blocks * MLS_BLOCK_BYTES);
+	fuzz_must(!d->kept);
+	memcpy(d->kept, d->bytes, dev->nr_blocks * MLS_BLOCK_BYTES);
+	fuzz_dev_reset(dev);
+}
+
+void fuzz_dev_reset(struct mls_block_dev *dev)
+{
+	struct fuzz_dev *d = (struct fuzz_dev *)dev;
+
+	while (d->nr_dirty > 0) {
+		uint64_t at = d->dirty[--d->nr_dirty];
+
+		d->is_dirty[at] = false;
+		if (d->kept)
+			memcpy(d->bytes + at * MLS_BLOCK_BYTES, d->kept + at * MLS_BLOCK_BYTES, MLS_BLOCK_BYTES);
+		else
+			memset(d->bytes + at * MLS_BLOCK_BYTES, 0, MLS_BLOCK_BYTES);
+	}
+}
+
+/* ---- All layers ---- */
+
 void fuzz_stack_init(struct fuzz_stack *stack, bool read_only)
 {
 	static const uint8_t master[MLS_KEY_BYTES] = { 1 };
 	struct mls_format_opts opts = { .disk_bytes = STACK_DISK_BYTES };
 	struct mls_disk *disk = &stack->disk;
 
-	memset(stack, 0, sizeof *stack);
-	fuzz_must(mls_block_dev_mem_new(&stack->mem, mls_backing_bytes(STACK_DISK_BYTES) / MLS_BLOCK_BYTES));
+	memset(disk, 0, sizeof *disk);
+	if (!stack->mem)
+		stack->mem = fuzz_dev_new(mls_backing_bytes(STACK_DISK_BYTES) / MLS_BLOCK_BYTES);
+	fuzz_dev_reset(stack->mem);
 	mls_block_meter_init(&disk->meter, stack->mem);
 	disk->dev = &disk->meter.base;
 	disk->opts.inline_work = true;
 	disk->opts.read_only = read_only;
-	disk->opts.cache_bytes = 1 << 20;
+	disk->opts.cache_bytes = 1 << 16;
+	disk->opts.memtable_records = 64;
 	fuzz_must(mls_geometry_init(&disk->sb.geo, &opts, stack->mem->nr_blocks));
 	fuzz_must(mls_keyring_new(&disk->keys, master, mls_keyring_uuid(fuzz_keys())));
 	fuzz_must(mls_disk_stack_new(disk));
@@ -85,5 +194,4 @@ void fuzz_stack_init(struct fuzz_stack *stack, bool read_only)
 void fuzz_stack_release(struct fuzz_stack *stack)
 {
 	mls_disk_stack_free(&stack->disk);
-	mls_block_dev_destroy(stack->mem);
 }

@@ -34,9 +34,18 @@ uint64_t fuzz_take(struct fuzz_input *in, unsigned bytes);
 /* (le16 offset, byte) at a time: change buf until the input ends or a lone byte is left. */
 void fuzz_edit(struct fuzz_input *in, uint8_t *buf, size_t bytes);
 
+/*
+ * A device in memory that is quickly as it was: only what was written since is put back. reset: as at keep, or
+ * zeros if there was none.
+ */
+struct fuzz_dev;
+struct mls_block_dev *fuzz_dev_new(uint64_t nr_blocks);
+void fuzz_dev_keep(struct mls_block_dev *dev);
+void fuzz_dev_reset(struct mls_block_dev *dev);
+
 /* All layers over a device in memory, as a reader opens them. */
 struct fuzz_stack {
-	struct mls_block_dev *mem;
+	struct mls_block_dev *mem;	/* kept for the next input */
 	struct mls_disk disk;
 };
 void fuzz_stack_init(struct fuzz_stack *stack, bool read_only);

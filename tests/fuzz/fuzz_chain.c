@@ -47,14 +47,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct fuzz_input in = { data, size };
 	struct mls_chain_reader *reader;
 	struct mls_block_ring ring;
-	struct mls_block_dev *dev;
-	struct mls_aead *aead;
+	static struct mls_block_dev *dev;
+	static struct mls_aead *aead;
 	const uint8_t *bytes;
 	size_t nr_bytes;
 
-	fuzz_must(mls_block_dev_mem_new(&dev, RING_BLOCKS));
+	if (!dev) {
+		dev = fuzz_dev_new(RING_BLOCKS);
+		fuzz_must(mls_key_derive_aead(fuzz_keys(), "fuzz", salt, &aead));
+	}
+	fuzz_dev_reset(dev);
 	fuzz_must(mls_block_ring_init(&ring, dev, 0, RING_BLOCKS));
-	fuzz_must(mls_key_derive_aead(fuzz_keys(), "fuzz", salt, &aead));
 	for (unsigned n = 0; in.left > 0 && n < 2 * RING_BLOCKS; n++)
 		write_block(&ring, aead, salt, &in, &pos);
 	fuzz_must(mls_chain_reader_new(&reader, &ring, fuzz_keys(), "fuzz", &start));
@@ -63,8 +66,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			fuzz_must(1);
 	(void)mls_chain_reader_more_behind(reader);
 	mls_chain_reader_free(reader);
-	mls_aead_free(aead);
-	mls_block_dev_destroy(dev);
 	return 0;
 }
 

@@ -17,7 +17,6 @@
 #include "base/endian.h"
 #include "format/mlsdisk_format.h"
 #include "tests/fuzz/fuzz.h"
-#include "tests/lib/tamper.h"
 #include "tests/lib/test_rand.h"
 
 #define DISK_BYTES (128u * MLS_BLOCK_BYTES)
@@ -25,7 +24,7 @@
 #define GROUPS_BYTES (1u << 19)
 
 static const struct mls_secret secret = { "a key file of thirty-two bytes .", 32, false };
-static const struct mls_open_opts open_opts = { .inline_work = true, .memtable_records = 64, .cache_bytes = 1 << 20 };
+static const struct mls_open_opts open_opts = { .inline_work = true, .memtable_records = 64, .cache_bytes = 1 << 16 };
 
 /* The groups of a chain, one after the other. */
 struct groups {
@@ -39,7 +38,6 @@ struct groups {
 
 static struct {
 	struct mls_block_dev *dev;
-	struct tamper_image image;
 	struct mls_keyring *keys;
 	struct groups journal, wal;
 	uint8_t *scratch;
@@ -110,7 +108,7 @@ static void make_disk(void)
 	struct test_rand r;
 
 	test_rand_seed(&r, 2);
-	fuzz_must(mls_block_dev_mem_new(&good.dev, mls_backing_bytes(DISK_BYTES) / MLS_BLOCK_BYTES));
+	good.dev = fuzz_dev_new(mls_backing_bytes(DISK_BYTES) / MLS_BLOCK_BYTES);
 	fuzz_must(mls_disk_format(good.dev, NULL, &secret, uuid, &opts));
 	fuzz_must(mls_disk_open(&disk, good.dev, NULL, &secret, &open_opts));
 	for (unsigned i = 0; i < 400; i++) {
@@ -132,7 +130,7 @@ static void prepare(void)
 		return;
 	(void)fuzz_keys();
 	make_disk();
-	tamper_image_take(&good.image, good.dev);
+	fuzz_dev_keep(good.dev);
 	fuzz_must(mls_superblock_read(good.dev, &secret, &sb, &good.keys));
 	good.scratch = malloc(GROUPS_BYTES);
 	fuzz_must(!good.scratch);
@@ -204,7 +202,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct mls_disk *disk;
 
 	prepare();
-	tamper_image_put_back(&good.image, good.dev);
+	fuzz_dev_reset(good.dev);
 	nr_journal = fuzz_take(&in, 1);
 	nr_wal = fuzz_take(&in, 1);
 	edits = part(&in, 3 * nr_journal);

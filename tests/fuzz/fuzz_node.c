@@ -18,30 +18,47 @@
 #define DEV_BLOCKS 64u
 #define NR_MAX 20u
 
+static const uint8_t salt[MLS_SALT_BYTES] = { 4 };
+static struct mls_block_dev *dev;
+static struct mls_aead *aead;
+static uint8_t tags[NR_MAX][MLS_TAG_BYTES];
+
+/* The data blocks are the same for all inputs. */
+static void prepare(void)
+{
+	static _Alignas(MLS_BLOCK_BYTES) uint8_t block[MLS_BLOCK_BYTES];
+
+	if (dev)
+		return;
+	dev = fuzz_dev_new(DEV_BLOCKS);
+	fuzz_must(mls_key_derive_aead(fuzz_keys(), MLS_LOG_KEY_LABEL, salt, &aead));
+	for (uint64_t i = 0; i < NR_MAX; i++) {
+		struct mls_log_place place = { .kind = 0, .index = i, .pos = i };
+
+		memset(block, (int)i, sizeof block);
+		fuzz_must(mls_log_seal(aead, &place, block, block, tags[i]));
+		fuzz_must(mls_block_dev_write(dev, i, 1, block));
+	}
+	fuzz_dev_keep(dev);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static _Alignas(MLS_BLOCK_BYTES) uint8_t block[MLS_BLOCK_BYTES], node[MLS_BLOCK_BYTES];
 	struct mls_mht_node_disk *head = (void *)node;
-	struct mls_log_root root = { .salt = { 4 } };
+	struct mls_log_root root = { .nr_data_blocks = 0 };
 	struct fuzz_input in = { data, size };
 	uint64_t hba = 0, nr = fuzz_take(&in, 1) % NR_MAX + 1, told = fuzz_take(&in, 2);
 	struct mls_log_place top = { .kind = 1, .index = 0, .pos = nr };
 	struct mls_block_log raw;
 	struct mls_crypto_log *log;
-	struct mls_block_dev *dev;
-	struct mls_aead *aead;
 
-	fuzz_must(mls_block_dev_mem_new(&dev, DEV_BLOCKS));
-	fuzz_must(mls_key_derive_aead(fuzz_keys(), MLS_LOG_KEY_LABEL, root.salt, &aead));
+	prepare();
+	fuzz_dev_reset(dev);
+	memcpy(root.salt, salt, sizeof salt);
 	memset(node, 0, sizeof node);
 	mls_put_le16(head->nr_children, (uint16_t)nr);
-	for (uint64_t i = 0; i < nr; i++) {
-		struct mls_log_place place = { .kind = 0, .index = i, .pos = i };
-
-		memset(block, (int)i, sizeof block);
-		fuzz_must(mls_log_seal(aead, &place, block, block, head->child_tag[i]));
-		fuzz_must(mls_block_dev_write(dev, i, 1, block));
-	}
+	memcpy(head->child_tag, tags, nr * sizeof *tags);
 	fuzz_edit(&in, node, sizeof node);
 	fuzz_must(mls_log_seal(aead, &top, node, node, root.tag));
 	fuzz_must(mls_block_dev_write(dev, nr, 1, node));
@@ -53,8 +70,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		mls_crypto_log_close(log);
 	}
 	mls_block_log_release(&raw);
-	mls_aead_free(aead);
-	mls_block_dev_destroy(dev);
 	return 0;
 }
 

@@ -64,7 +64,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct mls_tx *tx;
 	unsigned nr;
 
-	fuzz_stack_init(&stack, false);
+	fuzz_stack_init(&stack, true);
 	mls_lsm_format(stack.disk.lsm, tag, session);
 	fuzz_must(mls_journal_start(stack.disk.journal, session));
 	info.nr_records = fuzz_take(&in, 2);
