@@ -14,7 +14,7 @@ one() {
 	local grown=tests/fuzz/corpus/$1
 
 	mkdir -p "$grown"
-	"tests/fuzz/fuzz_$target" -max_total_time="${FUZZ_SECONDS:-60}" -runs="${FUZZ_RUNS:--1}" -timeout=20 -max_len=4096 \
+	"tests/fuzz/fuzz_$target" -max_total_time="${FUZZ_SECONDS:-60}" -runs="${FUZZ_RUNS:--1}" -timeout="${FUZZ_TIMEOUT:-120}" -max_len=4096 \
 		-rss_limit_mb=4096 -print_final_stats=1 -artifact_prefix="tests/fuzz/$target-" "$grown" \
 		"$FUZZ_SRC/tests/fuzz/corpus/$target" >"$log" 2>&1 || ok=FAIL
 	runs=$(awk '/number_of_executed_units/ { print $2 }' "$log")
