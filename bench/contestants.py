@@ -7,6 +7,7 @@ import shutil
 
 import proc
 from cells import fio_command, fio_result, Cell, MIB
+from ext4 import FileSystem
 from proc import Failed, wait_until
 
 WANTED_GROUPS = ("main", "depth1", "mixed", "sync", "ext4")
@@ -28,6 +29,7 @@ class Contestant:
         self.disk_bytes = options.size_bytes
         self.process = None
         self.log = place.file(f"{self.name}.log")
+        self.file_system = None     # ext4 on it, from the first cell that wants it on
 
     @staticmethod
     def missing():
@@ -50,6 +52,10 @@ class Contestant:
         return path
 
     def run(self, cell, seconds, io_bytes=None):
+        if cell.group == "ext4":
+            if not self.file_system:
+                self.file_system = FileSystem(self)
+            return self.file_system.run(cell, seconds)
         command = fio_command(cell, self.file, self.size_bytes, seconds, io_bytes)
         out = proc.run(command, seconds=seconds * 4 + 300)
         return fio_result(json.loads(out[out.index("{"):]))
@@ -62,6 +68,11 @@ class Contestant:
     def overwrite(self, seconds):
         """At random, as much as the disk holds or the time allows."""
         self.run(Cell("overwrite", "main", "randwrite", 4096, 32), seconds, io_bytes=self.size_bytes)
+
+    def file_system_down(self):
+        if self.file_system:
+            self.file_system.down()
+            self.file_system = None
 
     def settle(self):
         if self.process:

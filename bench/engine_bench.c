@@ -184,6 +184,22 @@ static void print_result(const struct job *job, const struct worker *workers, un
 	       percentile_us(workers, nr, side, 0.9999), (double)usage.ru_maxrss / 1024);
 }
 
+/* What the disk does after an open (giving space back, an old compaction) isn't ours to be measured beside. */
+static void wait_idle(void)
+{
+	struct timespec pause = {.tv_nsec = 60000000}, used;
+	int64_t before = -1, now;
+
+	for (unsigned i = 0; i < 50; i++) {
+		clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+		now = (int64_t)used.tv_sec * 1000 + used.tv_nsec / 1000000;
+		if (now == before)
+			return;
+		before = now;
+		nanosleep(&pause, NULL);
+	}
+}
+
 static int measure(struct mls_disk *disk, const struct job *job)
 {
 	unsigned nr = job->depth * job->writers, nr_started = 0;
@@ -239,6 +255,7 @@ static int with_disk(const struct job *job)
 	if (!err)
 		err = mls_disk_open(&disk, dev, store, &secret, &opts);
 	if (!err) {
+		wait_idle();
 		err = measure(disk, job);
 		close_err = mls_disk_close(disk);
 		err = err ? err : close_err;

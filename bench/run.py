@@ -89,7 +89,8 @@ def choose(options):
 
 
 def turns(chosen_cells, playing, repeats):
-    """(repeat, cell, contestant), in the order of the run; those that aren't primary play every second repeat."""
+    """(repeat, cell, contestant), in the order of the run; those that aren't primary play every second repeat.
+    What stands on a file system comes last: it can't share the disk with the other cells."""
     plan = []
     for repeat in range(repeats):
         for number, cell in enumerate(chosen_cells):
@@ -98,7 +99,29 @@ def turns(chosen_cells, playing, repeats):
             who = [c for c in playing if c.takes(cell) and (c.primary or repeat % 2 == 0)]
             turn = (repeat + number) % len(who) if who else 0
             plan += [(repeat, cell, c) for c in who[turn:] + who[:turn]]
-    return plan
+    return [turn for turn in plan if turn[1].group != "ext4"] + [turn for turn in plan if turn[1].group == "ext4"]
+
+
+PACKAGES = {"fio": "fio", "fusermount3": "fuse3", "qemu-img": "qemu-utils", "qemu-storage-daemon": "qemu-system-common",
+            "gocryptfs": "gocryptfs"}
+
+
+def install_packages():
+    """What isn't there and apt has, as root; what can't be had is said in the results."""
+    missing = sorted({package for tool, package in PACKAGES.items() if not shutil.which(tool)})
+    if not missing or os.geteuid() != 0 or not shutil.which("apt-get") or os.environ.get("INSTALL") == "no":
+        return
+    say(f"Installing: {' '.join(missing)}")
+    environment = {"DEBIAN_FRONTEND": "noninteractive"}
+    try:
+        proc.run(["apt-get", "-q", "update"], env=environment)
+    except Failed as failed:
+        say(f"apt-get update: {failed}")
+    for package in missing:
+        try:
+            proc.run(["apt-get", "-q", "-y", "--no-install-recommends", "install", package], env=environment)
+        except Failed:
+            say(f"{package} can't be installed")
 
 
 def check_host(options, present):
@@ -149,16 +172,18 @@ class Run:
 
     def turn(self, repeat, cell, contestant, seconds):
         result = contestant.run(cell, seconds)
-        value = result["ops_s"] if cell.unit == "writes/s" else result["mib_s"]
+        value = result[{"writes/s": "ops_s", "MiB/s": "mib_s", "s": "seconds"}[cell.unit]]
         contestant.settle()
         self.samples.append({"cell": cell.name, "contestant": contestant.name, "repeat": repeat, "value": value, **result})
-        say(f"{repeat + 1}/{self.options.repeats}  {cell.name:14} {contestant.name:16} {value:10.1f} {cell.unit}")
+        say(f"{repeat + 1}/{self.options.repeats}  {cell.name:14} {contestant.name:16} {value:10.{1 if value > 20 else 2}f} {cell.unit}")
 
     def measure(self, chosen_cells, playing):
         plan = turns(chosen_cells, playing, self.options.repeats)
         if not plan:
             return 0
-        seconds = self.options.seconds or min(10, max(1, (self.left() - self.options.reserve) / len(plan) - 0.9))
+        jobs = [turn for turn in plan if turn[1].unit == "s"]       # these take what they take
+        reserve = 10 + 4 * len(jobs)
+        seconds = self.options.seconds or min(10, max(1, (self.left() - reserve) / (len(plan) - len(jobs) or 1) - 0.9))
         say(f"{len(plan)} turns of {seconds:.1f} s")
         for repeat, cell, contestant in plan:
             self.turn(repeat, cell, contestant, seconds)
@@ -166,6 +191,7 @@ class Run:
 
     def take_down(self, playing):
         for contestant in playing:
+            contestant.file_system_down()
             rss = contestant.peak_rss_mib()
             if rss:
                 self.note(contestant.name, "peak-rss-mib", round(rss, 1))
@@ -211,6 +237,8 @@ def save(document, options):
 
 def main():
     options = parse(sys.argv[1:])
+    if not options.list:
+        install_packages()
     options.out = os.path.abspath(options.out)
     chosen_cells, present, absent = choose(options)
     if options.list:
@@ -219,9 +247,11 @@ def main():
         for kind in present:
             print(f"contestant  {kind.name:16} {kind.title}")
         return 0
+    if os.geteuid() != 0 and any(cell.group == "ext4" for cell in chosen_cells):
+        chosen_cells = [cell for cell in chosen_cells if cell.group != "ext4"]
+        absent.append({"name": "ext4", "title": "the ext4 cells", "why": "need root"})
     present = [kind for kind in present if any(kind.takes(kind, cell) for cell in chosen_cells)]
     check_host(options, present)
-    options.reserve = 10
     with proc.Workplace(options.dir) as place:
         run = Run(options, place)
         facts.before(run)
