@@ -105,7 +105,7 @@ def targets_table(document):
 
 def machine_text(document):
     run = document["run"]
-    lines = [f"{run['date']}, {run['cores']} cores ({run['cpu']}), Linux {run['kernel']}, {run['version']}, "
+    lines = [f"{run['date']}, {run['cores']} cores ({run['cpu']}), Linux {run['kernel']}, MlsDisk {run['version']}, "
              f"AES-GCM by {run['aead']}; {run['size_bytes'] / 2**30:g} GiB of data on each disk, MlsDisk's {run['fill']} % full, {run['seconds_per_cell']:.1f} s a "
              f"cell, {run['repeats']} repeats, {run['took_s'] / 60:.0f} minutes."]
     lines += [f"Not measured: {a['title']}: {a['why']}." for a in document["absent"]]

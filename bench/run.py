@@ -12,6 +12,7 @@ after Ctrl-C. Exit status: 0; 1: failed; with --strict also if a target was miss
 
 import argparse
 import datetime
+import itertools
 import json
 import os
 import platform
@@ -136,8 +137,11 @@ def check_host(options, present):
         if not os.access(options.program(name), os.X_OK):
             raise Failed(f"{options.program(name)} isn't there: build first, or give --build")
     full = sum(not kind.sparse for kind in present)
-    needed = int(full * options.size_bytes * 1.2)
     free = shutil.disk_usage(options.dir).free
+    while not options.size and options.size_bytes > 256 << 20 and full * options.size_bytes * 1.2 > free * 0.9:
+        options.size_bytes //= 2        # the default takes what there is
+        options.reopen_size //= 2
+    needed = int(full * options.size_bytes * 1.2)
     if max(needed, int(options.reopen_size * 1.2)) > free:
         raise Failed(f"{options.dir} has {free >> 30} GiB free, {full} disks of {options.size_bytes >> 20} MiB need "
                      f"{needed >> 30}; choose another --dir or a smaller --size")
@@ -149,7 +153,7 @@ class Run:
     def __init__(self, options, place):
         self.options, self.place = options, place
         self.began = time.monotonic()
-        self.samples, self.facts = [], {}
+        self.samples, self.facts, self.failed = [], {}, []
         options.key_file = place.file("key")
         with open(options.key_file, "wb") as file:
             file.write(os.urandom(64))
@@ -161,14 +165,31 @@ class Run:
         self.facts.setdefault(who, {})[name] = value
 
     def precondition(self, playing):
+        """Those of playing that came up."""
+        ready = []
         for contestant in playing:
             began = time.monotonic()
-            contestant.up()
-            contestant.fill()
-            if not contestant.sparse:
-                contestant.overwrite(4 if self.options.quick else 12)
+            try:
+                contestant.up()
+                contestant.fill()
+                if not contestant.sparse:
+                    contestant.overwrite((4 if self.options.quick else 12) if contestant.is_log else 3)
+            except Failed as failed:
+                self.forgive(contestant, failed)
+                continue
             contestant.settle()
+            ready.append(contestant)
             say(f"{contestant.title}: ready after {time.monotonic() - began:.1f} s")
+        return ready
+
+    def forgive(self, contestant, failed, what=""):
+        """Another's program failed: said in the results, and the run goes on."""
+        if not contestant.by_others:
+            raise failed
+        why = f"{what}{str(failed).splitlines()[0]}"
+        say(f"{contestant.title}: {failed}")
+        if all(each["title"] != contestant.title for each in self.failed):
+            self.failed.append({"name": contestant.name, "title": contestant.title, "why": why})
 
     def turn(self, repeat, cell, contestant, seconds):
         result = contestant.run(cell, seconds)
@@ -181,13 +202,28 @@ class Run:
         plan = turns(chosen_cells, playing, self.options.repeats)
         if not plan:
             return 0
+        say(f"{len(plan)} turns")
+        used, overhead, done = [], 0.9, 0
+        for (repeat, cell), group in itertools.groupby(plan, key=lambda turn: turn[:2]):
+            seconds = self.seconds(plan[done:], overhead)       # the same for all that are compared
+            for _, _, contestant in group:
+                began = time.monotonic()
+                try:
+                    self.turn(repeat, cell, contestant, seconds)
+                except Failed as failed:
+                    self.forgive(contestant, failed, f"{cell.name}: ")
+                done += 1
+                if cell.unit != "s":
+                    used.append(seconds)
+                    overhead += (time.monotonic() - began - seconds - overhead) / min(done, 40)
+        return sum(used) / len(used) if used else 0
+
+    def seconds(self, plan, overhead):
+        """Of each cell that is left, so that all fits into the time: 1 to 10."""
         jobs = [turn for turn in plan if turn[1].unit == "s"]       # these take what they take
         reserve = 10 + 4 * len(jobs)
-        seconds = self.options.seconds or min(10, max(1, (self.left() - reserve) / (len(plan) - len(jobs) or 1) - 0.9))
-        say(f"{len(plan)} turns of {seconds:.1f} s")
-        for repeat, cell, contestant in plan:
-            self.turn(repeat, cell, contestant, seconds)
-        return seconds
+        timed = len(plan) - len(jobs) or 1
+        return self.options.seconds or min(10, max(1, (self.left() - reserve) / timed - overhead))
 
     def take_down(self, playing):
         for contestant in playing:
@@ -215,7 +251,7 @@ def cpu_name():
 
 
 def version(options):
-    return proc.run([options.program("mlsdisk-fuse"), "--version"]).split("\n")[0]
+    return proc.run([options.program("mlsdisk-fuse"), "--version"]).split("\n")[0].split()[-1]
 
 
 def aead(options):
@@ -256,10 +292,10 @@ def main():
         run = Run(options, place)
         facts.before(run)
         playing = [kind(place, options) for kind in present]
-        run.precondition(playing)
+        playing = run.precondition(playing)
         seconds = run.measure(chosen_cells, playing)
         run.take_down(playing)
-        document = run.document(seconds, playing, absent)
+        document = run.document(seconds, playing, absent + run.failed)
     save(document, options)
     return 1 if options.strict and any(met is False for _, _, met in judge(document)) else 0
 
