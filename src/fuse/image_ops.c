@@ -383,7 +383,7 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t si
 	size_t bytes;
 	int err;
 
-	(void)ino, (void)fi;
+	(void)ino;
 	if (offset < 0 || at >= image->size_bytes) {
 		fuse_reply_err(req, offset < 0 ? EINVAL : ENOSPC);
 		return;
@@ -395,7 +395,11 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t si
 		return;
 	}
 	note_change(image);
-	fuse_reply_write(req, bytes);
+	/* For a direct write the kernel leaves O_DSYNC and RWF_DSYNC to us: no FSYNC follows. */
+	if (fi->flags & (O_DSYNC | O_SYNC))
+		mls_sync_queue_sync_write(&image->syncs, req, bytes);
+	else
+		fuse_reply_write(req, bytes);
 }
 
 static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)

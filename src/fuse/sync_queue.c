@@ -20,11 +20,11 @@
 int mls_sync_queue_init(struct mls_sync_queue *queue, struct mls_disk *disk)
 {
 	*queue = (struct mls_sync_queue){.disk = disk};
-	queue->waiting.reqs = calloc(SYNC_LIST_ROOM, sizeof *queue->waiting.reqs);
-	queue->served.reqs = calloc(SYNC_LIST_ROOM, sizeof *queue->served.reqs);
-	if (!queue->waiting.reqs || !queue->served.reqs) {
-		free(queue->waiting.reqs);
-		free(queue->served.reqs);
+	queue->waiting.waiters = calloc(SYNC_LIST_ROOM, sizeof *queue->waiting.waiters);
+	queue->served.waiters = calloc(SYNC_LIST_ROOM, sizeof *queue->served.waiters);
+	if (!queue->waiting.waiters || !queue->served.waiters) {
+		free(queue->waiting.waiters);
+		free(queue->served.waiters);
 		return MLS_ENOMEM;
 	}
 	queue->waiting.room = queue->served.room = SYNC_LIST_ROOM;
@@ -35,8 +35,8 @@ int mls_sync_queue_init(struct mls_sync_queue *queue, struct mls_disk *disk)
 void mls_sync_queue_release(struct mls_sync_queue *queue)
 {
 	pthread_mutex_destroy(&queue->lock);
-	free(queue->waiting.reqs);
-	free(queue->served.reqs);
+	free(queue->waiting.waiters);
+	free(queue->served.waiters);
 }
 
 void mls_sync_queue_note_change(struct mls_sync_queue *queue)
@@ -44,18 +44,26 @@ void mls_sync_queue_note_change(struct mls_sync_queue *queue)
 	atomic_fetch_add(&queue->written, 1);
 }
 
-static bool list_add(struct mls_sync_list *list, fuse_req_t req)
+static bool list_add(struct mls_sync_list *list, struct mls_sync_waiter waiter)
 {
 	if (list->nr == list->room) {
-		fuse_req_t *more = reallocarray(list->reqs, list->room * 2, sizeof *more);
+		struct mls_sync_waiter *more = reallocarray(list->waiters, list->room * 2, sizeof *more);
 
 		if (!more)
 			return false;
-		list->reqs = more;
+		list->waiters = more;
 		list->room *= 2;
 	}
-	list->reqs[list->nr++] = req;
+	list->waiters[list->nr++] = waiter;
 	return true;
+}
+
+static void answer(struct mls_sync_waiter waiter, int err)
+{
+	if (!err && waiter.written_bytes)
+		fuse_reply_write(waiter.req, waiter.written_bytes);
+	else
+		fuse_reply_err(waiter.req, mls_errno(err));
 }
 
 static int sync_now(struct mls_sync_queue *queue)
@@ -97,25 +105,35 @@ static void lead(struct mls_sync_queue *queue)
 		int err = sync_now(queue);
 
 		for (size_t i = 0; i < queue->served.nr; i++)
-			fuse_reply_err(queue->served.reqs[i], mls_errno(err));
+			answer(queue->served.waiters[i], err);
 	}
 }
 
-void mls_sync_queue_sync(struct mls_sync_queue *queue, fuse_req_t req)
+static void sync_for(struct mls_sync_queue *queue, struct mls_sync_waiter waiter)
 {
 	bool queued, leader;
 
 	pthread_mutex_lock(&queue->lock);
-	queued = list_add(&queue->waiting, req);
+	queued = list_add(&queue->waiting, waiter);
 	leader = queued && !queue->leading;
 	if (leader)
 		queue->leading = true;
 	pthread_mutex_unlock(&queue->lock);
 
 	if (!queued) /* no memory for the list: this worker waits itself */
-		fuse_reply_err(req, mls_errno(sync_now(queue)));
+		answer(waiter, sync_now(queue));
 	else if (leader)
 		lead(queue);
+}
+
+void mls_sync_queue_sync(struct mls_sync_queue *queue, fuse_req_t req)
+{
+	sync_for(queue, (struct mls_sync_waiter){.req = req});
+}
+
+void mls_sync_queue_sync_write(struct mls_sync_queue *queue, fuse_req_t req, size_t written_bytes)
+{
+	sync_for(queue, (struct mls_sync_waiter){.req = req, .written_bytes = written_bytes});
 }
 
 void mls_sync_queue_sync_if_changed(struct mls_sync_queue *queue, fuse_req_t req)

@@ -18,8 +18,14 @@
 
 #include "mlsdisk/mlsdisk.h"
 
+/* An FSYNC, or a WRITE of O_DSYNC: that is answered with what it wrote. */
+struct mls_sync_waiter {
+	fuse_req_t req;
+	size_t written_bytes; /* 0: not a WRITE */
+};
+
 struct mls_sync_list {
-	fuse_req_t *reqs;
+	struct mls_sync_waiter *waiters;
 	size_t nr, room;
 };
 
@@ -42,7 +48,10 @@ void mls_sync_queue_note_change(struct mls_sync_queue *queue);
 /* Answer req after a sync that begins now or later. */
 void mls_sync_queue_sync(struct mls_sync_queue *queue, fuse_req_t req);
 
-/* As above if something was changed since the last good sync; else answer at once. */
+/* The same for a WRITE of some bytes that must be durable before it is answered. */
+void mls_sync_queue_sync_write(struct mls_sync_queue *queue, fuse_req_t req, size_t written_bytes);
+
+/* As mls_sync_queue_sync if something was changed since the last good sync; else answer at once. */
 void mls_sync_queue_sync_if_changed(struct mls_sync_queue *queue, fuse_req_t req);
 
 #endif

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MPL-2.0
 #
 # Each flush of the loop device reaches the engine: every one of them moves the trusted store on.
+# So does each write of O_DSYNC or O_SYNC to image.raw, for which the kernel sends no FSYNC.
 set -euo pipefail
 # shellcheck source=tests/fuse/functions.sh
 . "${srcdir:-.}/tests/fuse/functions.sh"
@@ -27,6 +28,28 @@ for ((i = 0; i < nr; i++)); do
 	echo >&"${flusher[1]}"
 done
 wait "$pid"
+
+# A write that asks to be durable is, when it returns; dd's own close comes after the kill.
+for flag in dsync sync direct,dsync; do
+	for ((i = 0; i < 3; i++)); do
+		mkfifo "$work/more"
+		(
+			head -c 4096 /dev/zero | tr '\0' "$i"
+			read -r _ <"$work/more"
+		) | dd of="$(image d)" bs=4096 iflag=fullblock oflag="$flag" seek="$((nr + i))" conv=notrunc status=none &
+		writer=$!
+		for ((try = 0; try < 100; try++)); do
+			after=$(cksum "$work/d.store"*)
+			[ "$before" = "$after" ] || break
+			sleep 0.05
+		done
+		[ "$before" != "$after" ] || die "write $i with oflag=$flag wasn't synced when it returned"
+		echo >"$work/more"
+		wait "$writer"
+		rm "$work/more"
+		before=$(cksum "$work/d.store"*)
+	done
+done
 
 # What was flushed survives a kill.
 mls_kill d
