@@ -5,7 +5,8 @@
  * Method   The linker puts us between the library and its keys (-Wl,--wrap), so each key that was ever
  *          expanded or derived is known, the master key is unwrapped by the test. A run writes known text
  *          that has no 16 bytes twice, in order and at random, until the index was flushed and compacted
- *          and segments cleaned; then each 16-byte window of BACKING, at any offset, is looked up among all
+ *          and segments cleaned, the disk has grown and a passphrase was added; after each session each
+ *          16-byte window of BACKING, at any offset, is looked up among all
  *          windows of the text and of the keys, and each offset is tried as the start of a table of
  *          ascending LBAs. The scanner must find what the test plants.
  */
@@ -179,7 +180,42 @@ static void write_text(struct mls_disk *disk, uint8_t *text, uint64_t lba, uint6
 					MLS_BLOCK_BYTES), 0);
 }
 
-static void run(struct disk_fixture *f, uint8_t *text)
+/* Close, look at what lies there, open again. */
+static struct mls_disk *look(struct disk_fixture *f, struct mls_disk *disk, const struct windows *text)
+{
+	struct tamper_image image;
+	struct windows keys;
+	struct found found;
+
+	ck_assert_int_eq(mls_disk_close(disk), 0);
+	ck_assert_uint_lt(nr_keys, NR_KEYS_MAX);
+	windows_init(&keys, keys_seen[0], nr_keys * sizeof *keys_seen, MLS_KEY_BYTES);
+	tamper_image_take(&image, f->dev);
+	found = scan(&image, text, &keys);
+	ck_assert_uint_eq(found.nr_text, 0);
+	ck_assert_uint_eq(found.nr_keys, 0);
+	ck_assert_uint_eq(found.nr_tables, 0);
+	tamper_image_release(&image);
+	free(keys.at);
+	return fixture_open(f);
+}
+
+static const char passphrase[] = "correct horse battery staple, thrice over";
+
+/* One more slot, and a little more space. */
+static struct mls_disk *add_slot_and_grow(struct disk_fixture *f, struct mls_disk *disk)
+{
+	const struct mls_secret secret = { passphrase, sizeof passphrase - 1, true };
+
+	ck_assert_int_eq(mls_disk_close(disk), 0);
+	ck_assert_int_eq(mls_key_add(f->dev, &f->secret, &secret, MLS_KEY_SLOT_ANY, "for people", NULL), 0);
+	saw_key((const uint8_t *)passphrase);
+	disk = fixture_open(f);
+	ck_assert_int_eq(mls_disk_resize(disk, DISK_BYTES + 64 * MLS_BLOCK_BYTES), 0);
+	return disk;
+}
+
+static void run(struct disk_fixture *f, uint8_t *text, const struct windows *windows)
 {
 	struct mls_disk *disk = fixture_open(f);
 	struct mls_disk_stat stat;
@@ -199,10 +235,10 @@ static void run(struct disk_fixture *f, uint8_t *text)
 			write_text(disk, text, lba, version);
 		if (i % 300 == 0)
 			ck_assert_int_eq(mls_disk_sync(disk), 0);
-		if (i % 700 == 0) {
-			ck_assert_int_eq(mls_disk_close(disk), 0);
-			disk = fixture_open(f);
-		}
+		if (i % 700 == 0)
+			disk = look(f, disk, windows);
+		if (i == 1000)
+			disk = add_slot_and_grow(f, disk);
 	}
 	for (uint64_t lba = 0; lba < NR_BLOCKS; lba++)	/* and an SSTable, a WAL in order */
 		write_text(disk, text, lba, 1);
@@ -226,9 +262,9 @@ START_TEST(backing_holds_no_plaintext_no_key_and_no_table)
 	fixture_init(&f, DISK_BYTES, 0);
 	f.opts.memtable_records = 128;
 	see_master_key(&f);
-	run(&f, text);
-	ck_assert_uint_lt(nr_keys, NR_KEYS_MAX);
 	windows_init(&text_windows, text, NR_VERSIONS * DISK_BYTES, MLS_BLOCK_BYTES);
+	run(&f, text, &text_windows);
+	ck_assert_uint_lt(nr_keys, NR_KEYS_MAX);
 	windows_init(&key_windows, keys_seen[0], nr_keys * sizeof *keys_seen, MLS_KEY_BYTES);
 	tamper_image_take(&image, f.dev);
 	printf("%llu blocks of BACKING, %u keys\n", (unsigned long long)image.nr_blocks, nr_keys);

@@ -8,18 +8,28 @@
  *          flushed. Seeded steps write, write parts, discard, sync, reopen, cut the power (at a moment
  *          between operations, or at the Nth write of the device, where the disk that died goes on for
  *          some steps unaware, as a clone that the host keeps running), put an old image back under
- *          accept_rollback, and clone. Each seal of all of them goes to one set.
+ *          accept_rollback, clone, grow the disk, and add, change and remove key slots. Each seal of all of
+ *          them goes to one set. The linker shows us the label of each key (-Wl,--wrap), so that the campaign
+ *          can tell that every kind of key was among them.
  * Length   MLS_AUDIT_STEPS (default 6000), MLS_AUDIT_SEED.
  */
 #include <check.h>
+#include <stdatomic.h>
 #include <stdio.h>
 
 #include "1-crypto/aead.h"
+#include "1-crypto/kdf.h"
+#include "format/mlsdisk_format.h"
 #include "tests/audit/nonce_set.h"
 #include "tests/lib/crash_dev.h"
 #include "tests/lib/tamper.h"
 #include "tests/lib/test_rand.h"
 #include "tests/unit/5-disk/disk_fixture.h"
+
+/* Every kind of key that seals: design.md 3. The last is the wrapping key of a slot. */
+static const char *const kinds[] = { "wal", "journal", "log", "data", "summary", "slot" };
+#define NR_KINDS (sizeof kinds / sizeof *kinds)
+static atomic_uint nr_of_kind[NR_KINDS];
 
 #define NR_COPIES 3u
 #define NR_IMAGES 4u
@@ -44,7 +54,42 @@ struct audit {
 	struct mls_block_dev *images[NR_IMAGES];	/* the host's collection of old images */
 	uint8_t *data;
 	uint64_t nr_crashes, nr_rollbacks, nr_clones, nr_reopens, nr_cleaned, nr_compactions, nr_flushes;
+	uint64_t nr_grown, nr_slot_changes;
 };
+
+/* ---- Kinds of keys ---- */
+
+static void saw_kind(const char *label)
+{
+	for (size_t i = 0; i < NR_KINDS; i++)
+		if (strcmp(kinds[i], label) == 0) {
+			atomic_fetch_add(&nr_of_kind[i], 1);
+			return;
+		}
+	ck_abort_msg("a kind of key that design.md doesn't know: %s", label);
+}
+
+int __real_mls_key_derive_aead(const struct mls_keyring *keys, const char *label, const uint8_t *salt,
+			       struct mls_aead **aead);
+int __wrap_mls_key_derive_aead(const struct mls_keyring *keys, const char *label, const uint8_t *salt,
+			       struct mls_aead **aead);
+int __wrap_mls_key_derive_aead(const struct mls_keyring *keys, const char *label, const uint8_t *salt,
+			       struct mls_aead **aead)
+{
+	saw_kind(label);
+	return __real_mls_key_derive_aead(keys, label, salt, aead);
+}
+
+int __real_mls_keyring_wrap(const struct mls_keyring *keys, struct mls_aead *wrapping, const uint8_t *nonce,
+			    const void *aad, size_t aad_bytes, uint8_t *wrapped, uint8_t *tag);
+int __wrap_mls_keyring_wrap(const struct mls_keyring *keys, struct mls_aead *wrapping, const uint8_t *nonce,
+			    const void *aad, size_t aad_bytes, uint8_t *wrapped, uint8_t *tag);
+int __wrap_mls_keyring_wrap(const struct mls_keyring *keys, struct mls_aead *wrapping, const uint8_t *nonce,
+			    const void *aad, size_t aad_bytes, uint8_t *wrapped, uint8_t *tag)
+{
+	saw_kind("slot");
+	return __real_mls_keyring_wrap(keys, wrapping, nonce, aad, aad_bytes, wrapped, tag);
+}
 
 /* ---- Copies ---- */
 
@@ -169,11 +214,45 @@ static void arm_power(struct audit *a, struct copy *c)
 	test_power_on(&c->power, test_rand_between(&a->r, 1, 60));
 }
 
+/* A few blocks more; the power may go off meanwhile. */
+static void grow(struct audit *a, struct copy *c)
+{
+	struct mls_disk_stat stat;
+	int err;
+
+	mls_disk_stat(c->disk, &stat);
+	err = mls_disk_resize(c->disk, stat.disk_bytes + test_rand_between(&a->r, 1, 8) * MLS_BLOCK_BYTES);
+	ck_assert(err == 0 || err == MLS_EIO || err == MLS_EPOISONED);
+	a->nr_grown += err == 0;
+}
+
+/* The same secrets again and again, in copies that know nothing of each other. The disk is closed. */
+static void change_slots(struct audit *a, struct copy *c)
+{
+	static const struct mls_secret second = { "another key that is 32 bytes ..", 32, false };
+	int err;
+
+	switch (test_rand_below(&a->r, 3)) {
+	case 0:
+		err = mls_key_add(&c->dev->base, &a->f.secret, &second, 1, "second", NULL);
+		break;
+	case 1:
+		err = mls_key_change(&c->dev->base, &a->f.secret, &second, 1, "changed", NULL);
+		break;
+	default:
+		err = mls_key_remove(&c->dev->base, &a->f.secret, 1, NULL);
+	}
+	ck_assert_msg(err == 0 || err == MLS_EEXIST || err == MLS_ENOENT || err == MLS_EIO, "%s", mls_strerror(err));
+	a->nr_slot_changes += err == 0;
+}
+
 static void reopen(struct audit *a, unsigned i)
 {
 	struct copy *c = a->copies[i];
 
 	copy_close(a, c);
+	if (!atomic_load(&c->power.off) && test_rand_chance(&a->r, 1, 2))
+		change_slots(a, c);
 	if (!atomic_load(&c->power.off)) {
 		copy_open(a, c);
 		a->nr_reopens++;
@@ -235,6 +314,8 @@ static void step(struct audit *a)
 		roll_back(a, i);
 	else if (what < 26)
 		clone(a, i);
+	else if (what < 29)
+		grow(a, c);
 	else
 		use(a, c);
 }
@@ -259,14 +340,19 @@ START_TEST(no_nonce_is_used_twice_over_crashes_rollbacks_and_clones)
 	for (unsigned i = 0; i < NR_COPIES; i++)
 		copy_free(&a, a.copies[i]);
 	ck_assert_uint_eq(a.set.nr_repeated, 0);
-	printf("seals %zu under %zu keys; crashes %llu, rollbacks %llu, clones %llu, reopens %llu; memtable flushes "
-	       "%llu, compactions %llu, cleaned segments %llu\n",
+	for (size_t i = 0; i < NR_KINDS; i++)
+		printf("%s%u %s", i ? ", " : "keys: ", atomic_load(&nr_of_kind[i]), kinds[i]);
+	printf("\nseals %zu under %zu keys; crashes %llu, rollbacks %llu, clones %llu, reopens %llu, grown %llu, "
+	       "slots changed %llu; memtable flushes %llu, compactions %llu, cleaned segments %llu\n",
 	       a.set.nr, nonce_set_nr_keys(&a.set), (unsigned long long)a.nr_crashes,
 	       (unsigned long long)a.nr_rollbacks, (unsigned long long)a.nr_clones,
-	       (unsigned long long)a.nr_reopens, (unsigned long long)a.nr_flushes,
+	       (unsigned long long)a.nr_reopens, (unsigned long long)a.nr_grown,
+	       (unsigned long long)a.nr_slot_changes, (unsigned long long)a.nr_flushes,
 	       (unsigned long long)a.nr_compactions, (unsigned long long)a.nr_cleaned);
+	for (size_t i = 0; i < NR_KINDS && nr_steps >= 6000; i++)
+		ck_assert_msg(atomic_load(&nr_of_kind[i]) > 0, "no key of kind %s", kinds[i]);
 	if (nr_steps >= 6000)	/* the campaign went where it should */
-		ck_assert(a.nr_crashes && a.nr_rollbacks && a.nr_clones && a.nr_reopens && a.nr_flushes &&
+		ck_assert(a.nr_grown && a.nr_slot_changes && a.nr_crashes && a.nr_rollbacks && a.nr_clones && a.nr_reopens && a.nr_flushes &&
 			  a.nr_compactions && a.nr_cleaned);
 	for (unsigned i = 0; i < NR_IMAGES; i++)
 		mls_block_dev_destroy(a.images[i]);
