@@ -10,7 +10,8 @@
  *          falls on the Nth write, flush or advance of the trusted store from some step on, wherever
  *          that is, also in the recovery after another cut. What the cut leaves is chosen by crash_dev.
  *          On a copy of the image recovery runs without a cut: the state it decides for is the one
- *          that the original must decide for, however often that is interrupted.
+ *          that the original must decide for, however often that is interrupted. mlsdisk-fsck finds
+ *          nothing in the copy, before that and after.
  * Replay   Everything, the engine's random source too, comes from the seed. A failure prints the line
  *          that repeats it.
  *
@@ -236,13 +237,6 @@ static void read_all(struct run *run, struct mls_disk *disk)
 
 /* ---- A cut ---- */
 
-/* Which states may be there: asked before the image is made. */
-static unsigned allowed_after_cut(const struct run *run, bool sync_in_flight)
-{
-	(void)run;
-	return MODEL_SYNCED | (sync_in_flight ? MODEL_NOW : 0u);
-}
-
 static void check_state(struct run *run, unsigned allowed, const char *where)
 {
 	uint64_t not_synced = 0, not_now = 0;
@@ -269,7 +263,7 @@ static void fsck_finds_nothing(struct run *run, struct mls_block_dev *dev, struc
 	total.fscks++;
 }
 
-/* Open a copy without any cut: *state gets what recovery decides for. */
+/* Look at a copy, and open it without any cut: *state gets what recovery decides for. */
 static void decide_on_copy(struct run *run, unsigned allowed, uint8_t *state)
 {
 	struct mls_block_dev *copy = crash_dev_image(run->crash, 0);	/* nothing is pending */
@@ -287,8 +281,9 @@ static void decide_on_copy(struct run *run, unsigned allowed, uint8_t *state)
 	check_state(run, allowed, "copy after the cut");
 	memcpy(state, run->buf, disk_bytes(run));
 	err = mls_disk_close(disk);
-	if (!err)
-		fsck_finds_nothing(run, copy, &store, "after the recovery's close");
+	if (err)
+		fail(run, "closing a copy: %s", mls_strerror(err));
+	fsck_finds_nothing(run, copy, &store, "after the recovery's close");
 	mls_block_dev_destroy(copy);
 }
 
@@ -327,23 +322,22 @@ static void recover(struct run *run)
 /* The power is off: the step in flight may have begun a sync that isn't in the model yet. */
 static void after_cut(struct run *run, bool sync_in_flight)
 {
-	unsigned allowed = allowed_after_cut(run, sync_in_flight), match;
-	uint8_t *decided = NULL;
+	unsigned allowed = MODEL_SYNCED | (sync_in_flight ? MODEL_NOW : 0u), match;
+	uint8_t *decided = mls_blocks_alloc(run->model.nr_blocks);
 
+	MLS_INVARIANT(decided != NULL);
 	total.cuts++;
-	note_stat(run);
-	(void)mls_disk_close(run->disk);	/* nothing it does can reach the medium any more */
-	run->disk = NULL;
-	power_fails(run);
-	if (test_rand_chance(&run->rand, 1, 2)) {
-		decided = mls_blocks_alloc(run->model.nr_blocks);
-		MLS_INVARIANT(decided != NULL);
-		decide_on_copy(run, allowed, decided);
+	if (run->disk) {
+		note_stat(run);
+		(void)mls_disk_close(run->disk);	/* nothing it does can reach the medium any more */
+		run->disk = NULL;
 	}
+	power_fails(run);
+	decide_on_copy(run, allowed, decided);
 	recover(run);
 	read_all(run, run->disk);
 	check_state(run, allowed, "after the cut");
-	if (decided && memcmp(decided, run->buf, disk_bytes(run)) != 0)
+	if (memcmp(decided, run->buf, disk_bytes(run)) != 0)
 		fail(run, "an interrupted recovery decided for another state");
 	mls_blocks_free(decided);
 	match = model_match(&run->model, run->buf, NULL, NULL);
@@ -506,14 +500,7 @@ static void step_reopen(struct run *run)
 	if (err && !run->power.off)
 		fail(run, "close: %s", mls_strerror(err));
 	if (run->power.off) {
-		unsigned allowed = allowed_after_cut(run, true);
-
-		total.cuts++;
-		power_fails(run);
-		recover(run);
-		read_all(run, run->disk);
-		check_state(run, allowed, "after a cut in close");
-		model_restart(&run->model, run->buf);
+		after_cut(run, true);
 		return;
 	}
 	if (test_rand_chance(&run->rand, 1, 2)) {	/* a flush is owed for all that close calls durable */
