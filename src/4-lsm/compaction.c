@@ -24,8 +24,10 @@
 
 #include "4-lsm/lsm_internal.h"
 #include "4-lsm/merge.h"
+#include "4-lsm/sst_block.h"
 #include "base/checked.h"
 #include "base/err.h"
+#include "base/log.h"
 
 #define AHEAD_BLOCKS 16u
 #define LEVEL_FACTOR 10u
@@ -314,6 +316,13 @@ static int remove_inputs(struct job *job, unsigned from, unsigned to)
 	return err;
 }
 
+static bool all_told(const struct mls_table_set *set, unsigned from, unsigned to)
+{
+	while (from < to && set->tables[from].sst->told)
+		from++;
+	return from == to;
+}
+
 static void published(struct mls_lsm *lsm, void *arg)
 {
 	(void)arg;
@@ -328,6 +337,9 @@ static int run_tx(struct job *job, struct mls_lsm *lsm)
 
 	if (err)
 		return err;
+	job->t.told = !c->keep_tombstones ||	/* nothing beneath */
+		      (all_told(c->set, c->newer_from, c->newer_to) &&
+		       all_told(c->set, c->older_from, c->older_to));
 	err = open_inputs(job);
 	if (!err)
 		err = write_outputs(job);
@@ -346,8 +358,11 @@ static int run_tx(struct job *job, struct mls_lsm *lsm)
 int mls_compaction_run(struct mls_lsm *lsm, struct mls_compaction *c)
 {
 	struct job job = { .c = c };
-	int err = run_tx(&job, lsm);
+	int err;
 
+	if (mls_lsm_tell_locked(lsm))
+		mls_debug("index: couldn't tell what is hidden now");
+	err = run_tx(&job, lsm);
 	mls_table_set_put(c->set);
 	if (!err)
 		return 0;

@@ -3,7 +3,8 @@
  * lsm_internal.h - layer 4, within the tree: its state, shared by the files behind the door.
  *
  * Files    lsm_tree.c (life, put, get)  lsm_sync.c (cut ... commit)  lsm_recovery.c (replay, start)
- *          lsm_work.c (freeze, workers)  flush.c  compaction.c  table_tx.c
+ *          lsm_work.c (freeze, workers)  lsm_shadow.c  flush.c
+ *          compaction.c  table_tx.c
  * Locks    In the order taken (doc/design.md 11):
  *            compact_lock   one compaction at a time; held over its I/O
  *            mem_lock       everything below the mark; never over I/O. Listener calls born and
@@ -46,6 +47,7 @@ struct mls_lsm {
 	struct mls_lsm_state state;
 
 	pthread_mutex_t compact_lock;
+	bool telling;				/* under compact_lock: see lsm_shadow.c */
 	uint64_t cursors[MLS_NR_LEVELS];	/* under compact_lock: round robin, next LBA */
 
 	pthread_mutex_t mem_lock;
@@ -121,6 +123,11 @@ uint32_t mls_lsm_memtable_versions(const struct mls_lsm *lsm);	/* of a full one,
 /* Forget what a load and a replay made; nobody is told. */
 void mls_lsm_forget(struct mls_lsm *lsm);
 
+/* ---- lsm_shadow.c ---- */
+
+/* Tell the listener what is hidden, if anybody wants to know. Under compact_lock, without mem_lock. */
+int mls_lsm_tell_locked(struct mls_lsm *lsm);
+
 /* ---- flush.c ---- */
 
 /* One attempt to flush the frozen memtable, if there is one and nobody is at it. */
@@ -159,6 +166,7 @@ struct mls_table_tx {
 	unsigned nr_remove, cap_remove;
 	uint64_t nr_dropped;
 	bool committed;			/* even if commit answers an error */
+	bool told;			/* what is added is: lsm_shadow.c */
 };
 
 int mls_table_tx_begin(struct mls_table_tx *t, struct mls_lsm *lsm);

@@ -38,6 +38,9 @@ struct mls_lsm_listener {
 	int (*tx_dropped)(void *ctx, uint64_t hba);
 	int (*tx_prepare)(void *ctx, struct mls_edit_group *group);
 	void (*tx_done)(void *ctx, bool committed);
+	/* An SSTable record that is hidden by a newer one; once each, if mls_lsm_tell_shadowed was ever
+	 * called. Until it is dropped it is counted all the same. May be NULL. */
+	void (*shadowed)(void *arg, uint64_t hba);
 	/* Replay: the announcements of a WAL group that is about to be applied. */
 	int (*announced)(void *arg, const uint8_t *bytes, size_t nr_bytes);
 	void *arg;
@@ -190,6 +193,9 @@ bool mls_lsm_poisoned(struct mls_lsm *lsm);
  * Waits for a running sync: not to be called between cut and commit by the thread that syncs.
  */
 MLS_MUST_CHECK int mls_lsm_compact_all(struct mls_lsm *lsm, bool *progress);
+
+/* From now on shadowed is called; here for all that isn't known yet. A hint, also after an error. */
+MLS_MUST_CHECK int mls_lsm_tell_shadowed(struct mls_lsm *lsm);
 
 /* ---- Looking inside: fsck, dump, tests ---- */
 

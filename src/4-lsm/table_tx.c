@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "4-lsm/lsm_internal.h"
+#include "4-lsm/sst_block.h"
 #include "base/err.h"
 
 int mls_table_tx_begin(struct mls_table_tx *t, struct mls_lsm *lsm)
@@ -143,6 +144,8 @@ static int open_added(struct mls_table_tx *t)
 
 	for (unsigned i = 0; !err && i < t->nr_add; i++)
 		err = mls_sst_open(&t->add[i].sst, t->lsm->store, t->lsm->cache, &t->add[i].meta.info);
+	for (unsigned i = 0; !err && i < t->nr_add; i++)
+		t->add[i].sst->told = t->told;
 	return err;
 }
 

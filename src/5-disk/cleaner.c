@@ -146,22 +146,23 @@ static uint64_t live_blocks(struct mls_cleaner *cleaner)
 	struct mls_segment_stat stat;
 
 	mls_segment_table_stat(cleaner->disk->table, &stat);
-	return stat.live_blocks;
+	return stat.live_blocks - mls_min_u64(stat.hidden_blocks, stat.live_blocks);
 }
 
 /*
- * Old records that compaction hasn't met yet make segments look fuller than they are. Right after
- * a full compaction the counts are exact; what they have grown by since then is what another one
- * may find. It rewrites the index, so it must be worth it; but before a writer is told ENOSPC, any
+ * Old records that neither compaction nor the index has met yet make segments look fuller than they
+ * are. Right after a full compaction the counts are exact; what they have grown by since then is what
+ * another one may find. It rewrites the index, so it must be worth it; but before a writer is told ENOSPC, any
  * sync since then is reason enough (discards don't show in the counts).
  */
 static bool compaction_worth_it(struct mls_cleaner *cleaner, bool desperate)
 {
 	uint64_t live = live_blocks(cleaner), floor = cleaner->live_compacted;
+	uint64_t in_memory = 2 * (uint64_t)cleaner->disk->opts.memtable_records;	/* they may hide as many */
 
 	if (desperate && atomic_load(&cleaner->disk->synced_id) != cleaner->sync_compacted)
 		return true;
-	return live >= floor + mls_max_u64(cleaner->disk->nr_blocks / 32, 1);
+	return live >= floor + mls_max_u64(cleaner->disk->nr_blocks / 32, 1) + in_memory;
 }
 
 static int compact(struct mls_cleaner *cleaner, bool *progress)
@@ -197,10 +198,15 @@ static int clean_round(struct mls_cleaner *cleaner)
 	struct mls_seg_info infos[VICTIMS_MAX];
 	uint64_t synced_before = atomic_load(&disk->synced_id);
 	uint64_t free_before = mls_chunk_alloc_nr_free(disk->alloc), gain;
-	size_t nr = pick_victims(cleaner, infos, &gain);
-	bool poor = gain < nr_slots, progress = false;
+	bool poor, progress = false;
 	struct mls_moved moved = { 0 };
 	int err = 0;
+	size_t nr;
+
+	if (mls_lsm_tell_shadowed(disk->lsm))
+		mls_debug("cleaner: the counts of live blocks are too high now");
+	nr = pick_victims(cleaner, infos, &gain);
+	poor = gain < nr_slots;
 
 	if (compaction_worth_it(cleaner, poor) && gain < nr * nr_slots / 4 + nr_slots) {
 		err = compact(cleaner, &progress);

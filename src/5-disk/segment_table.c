@@ -108,6 +108,7 @@ void mls_seg_entry_begin(struct mls_segment_table *table, struct seg_entry *entr
 	if ((uint64_t)(entry - table->entries) >= table->nr_touched)
 		table->nr_touched = (uint64_t)(entry - table->entries) + 1;
 	table->live_blocks -= (uint64_t)entry->live_mem + entry->live_sst;
+	table->hidden_blocks -= entry->hidden;
 	*entry = (struct seg_entry){ .key = key, .birth = birth, .state = (uint8_t)state };
 }
 
@@ -123,6 +124,7 @@ void mls_seg_entry_end(struct mls_segment_table *table, uint64_t run)
 	}
 	mls_data_key_put(entry->key);
 	table->live_blocks -= (uint64_t)entry->live_mem + entry->live_sst;
+	table->hidden_blocks -= entry->hidden;
 	table->nr_segments--;
 	*entry = (struct seg_entry){ .birth = entry->birth, .state = MLS_SEG_FREE };
 	mls_chunk_alloc_give(table->alloc, run);
@@ -189,6 +191,21 @@ static void on_died(void *arg, uint64_t loc)
 		entry->live_mem--;
 		table->live_blocks--;
 		mls_seg_maybe_end(table, run);
+	}
+	pthread_mutex_unlock(&table->lock);
+}
+
+static void on_shadowed(void *arg, uint64_t loc)
+{
+	struct mls_segment_table *table = arg;
+	struct seg_entry *entry;
+	uint64_t run;
+
+	pthread_mutex_lock(&table->lock);
+	entry = mls_seg_entry_of_loc(table, loc, &run);
+	if (entry && entry->hidden < entry->live_sst) {
+		entry->hidden++;
+		table->hidden_blocks++;
 	}
 	pthread_mutex_unlock(&table->lock);
 }
@@ -299,7 +316,7 @@ size_t mls_segment_table_victims(struct mls_segment_table *table, uint32_t max_l
 	pthread_mutex_lock(&table->lock);
 	for (uint64_t run = 0; run < table->nr_touched; run++) {
 		struct seg_entry *entry = &table->entries[run];
-		uint32_t live = entry->live_mem + entry->live_sst;
+		uint32_t live = entry->live_mem + entry->live_sst - mls_seg_hidden(entry);
 		size_t at;
 
 		if (entry->state != MLS_SEG_CLOSED || entry->spared || live > max_live ||
@@ -365,7 +382,8 @@ void mls_segment_table_stat(struct mls_segment_table *table, struct mls_segment_
 	told = table->ended_announced > table->ended.base ? table->ended_announced : table->ended.base;
 
 	*stat = (struct mls_segment_stat){ table->nr_segments, table->live_blocks, table->cleaned.nr,
-					   table->end_due.nr, lives_end(&table->ended) - told };
+					   table->end_due.nr, lives_end(&table->ended) - told,
+					   table->hidden_blocks };
 	pthread_mutex_unlock(&table->lock);
 }
 
@@ -400,7 +418,7 @@ void mls_seg_entries_reset(struct mls_segment_table *table)
 	table->next_birth = 1;
 	table->next_key_id = 1;
 	memset(&table->totals_before, 0, sizeof table->totals_before);
-	table->nr_segments = table->live_blocks = 0;
+	table->nr_segments = table->live_blocks = table->hidden_blocks = 0;
 	table->to_announce.nr = table->to_journal.nr = table->ended.nr = 0;
 	table->end_due.nr = table->cleaned.nr = 0;
 }
@@ -418,6 +436,7 @@ void mls_segment_table_listener(struct mls_segment_table *table, struct mls_lsm_
 		.tx_dropped = mls_seg_tx_dropped,
 		.tx_prepare = mls_seg_tx_prepare,
 		.tx_done = mls_seg_tx_done,
+		.shadowed = on_shadowed,
 		.announced = mls_seg_announced,
 		.arg = table,
 	};

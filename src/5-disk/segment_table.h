@@ -113,6 +113,7 @@ struct mls_segment_stat {
 	uint64_t nr_segments, live_blocks, nr_cleaned_waiting;
 	uint64_t nr_ends_due;		/* lives that end once no transaction is prepared */
 	uint64_t nr_ends_untold;	/* lives that ended, which neither WAL nor journal knows of */
+	uint64_t hidden_blocks;		/* of live_blocks: hidden by newer records, as far as was told */
 };
 void mls_segment_table_stat(struct mls_segment_table *table, struct mls_segment_stat *stat);
 struct mls_seg_info mls_segment_table_info(struct mls_segment_table *table, uint64_t run);

@@ -182,6 +182,7 @@ static int apply_free(struct mls_segment_table *table, const struct mls_seg_edit
 		return 0;		/* at run time the entry has ended before the edit was made */
 	mls_data_key_put(entry->key);
 	table->live_blocks -= (uint64_t)entry->live_mem + entry->live_sst;
+	table->hidden_blocks -= entry->hidden;
 	table->nr_segments--;
 	*entry = (struct seg_entry){ .birth = birth, .state = MLS_SEG_FREE };
 	return 0;

@@ -20,10 +20,17 @@ struct seg_entry {
 	uint64_t clean_epoch;		/* CLEANED: free once this is committed */
 	uint32_t live_mem;
 	uint32_t live_sst;
+	uint32_t hidden;		/* of live_sst: known to be hidden by newer records. A hint */
 	uint8_t state;			/* enum mls_seg_state */
 	bool journaled;
 	bool spared;			/* damaged: not a victim */
 };
+
+/* In the middle of a transaction there may be more of them than records. */
+static inline uint32_t mls_seg_hidden(const struct seg_entry *entry)
+{
+	return entry->hidden < entry->live_sst ? entry->hidden : entry->live_sst;
+}
 
 /* A life: what announcements and edits name. */
 struct seg_life {
@@ -57,7 +64,7 @@ struct mls_segment_table {
 	struct life_list cleaned;		/* waiting for a sync */
 	unsigned nr_prepared;
 	bool loading;
-	uint64_t nr_segments, live_blocks;
+	uint64_t nr_segments, live_blocks, hidden_blocks;
 	int (*before_commit)(void *arg);
 	void *before_commit_arg;
 	struct mls_totals totals_before;	/* of all sessions before */

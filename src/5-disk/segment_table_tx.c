@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include "5-disk/location.h"
+#include "base/checked.h"
 #include "base/err.h"
 #include "format/mlsdisk_format.h"
 
@@ -165,13 +166,16 @@ static void tx_settle(struct seg_tx *tx)
 	for (size_t i = 0; i < tx->cap; i++) {
 		struct run_delta *delta = &tx->deltas[i];
 		struct seg_entry *entry;
-		uint64_t run;
+		uint64_t run, hidden;
 
 		if (!delta->loc || !(entry = mls_seg_entry_of_loc(table, delta->loc, &run)))
 			continue;
 		MLS_INVARIANT(entry->live_mem >= delta->added);
 		entry->live_mem -= delta->added;
 		table->live_blocks -= delta->added;
+		hidden = mls_min_u64(entry->hidden, delta->dropped);
+		entry->hidden -= (uint32_t)hidden;
+		table->hidden_blocks -= hidden;
 		if (table->nr_prepared == 0)
 			mls_seg_maybe_end(table, run);
 		else if (entry->live_mem == 0 && entry->live_sst == 0)

@@ -353,6 +353,24 @@ START_TEST(move_many)
 }
 END_TEST
 
+/* What is told to be hidden is (the bench looks at each), between and in compactions. */
+START_TEST(hidden_records_are_told)
+{
+	struct tree_bench *b = tree_open_ok(world, dev, &tree_inline_opts);
+
+	for (unsigned i = 0; i < 120; i++) {
+		ck_assert_int_eq(tree_put(b, i * 37 % 250, 1 + i % 40, i % 11 != 0), 0);
+		if (i % 5 == 0)
+			ck_assert_int_eq(tree_sync(b), 0);
+		if (i % 7 == 0)
+			ck_assert_int_eq(mls_lsm_tell_shadowed(b->lsm), 0);
+	}
+	ck_assert_uint_gt(b->nr_hidden, 500);
+	check_all(b);
+	tree_close(b);
+}
+END_TEST
+
 /* Without a run for the flush: clean refusals, reads go on; then it goes on as if nothing happened. */
 START_TEST(no_space_is_not_the_end)
 {
@@ -559,6 +577,7 @@ int main(void)
 	tcase_add_test(tc, compact_all_spares_what_is_synced);
 	tcase_add_test(tc, move_only_what_is_still_there);
 	tcase_add_test(tc, move_many);
+	tcase_add_test(tc, hidden_records_are_told);
 	tcase_add_test(tc, no_space_is_not_the_end);
 	tcase_add_test(tc, sync_within_a_flush);
 	tcase_add_test(tc, crash_after_a_sync_within_a_flush);

@@ -2,6 +2,7 @@
 /* tree_bench.c - tests of the index; see tree_bench.h. */
 #include "tests/unit/4-lsm/tree_bench.h"
 
+#include <inttypes.h>
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
@@ -104,6 +105,22 @@ static void call_once(struct tree_bench *bench, void (**hook)(struct tree_bench 
 		return;		/* with workers: nobody sets hooks, nobody writes them */
 	*hook = NULL;
 	fn(bench);
+}
+
+/* Each record of a table once at most, and none that is the newest of its LBA. */
+static void on_shadowed(void *arg, uint64_t hba)
+{
+	struct tree_bench *b = arg;
+
+	MUST(hba > 0 && hba < TREE_NR_HBAS, "HBA out of range");
+	pthread_mutex_lock(&b->lock);
+	MUST(b->in_tables[hba] > 0, "HBA %" PRIu64 " is told to be hidden and isn't in a table", hba);
+	MUST(!b->hidden[hba], "HBA %" PRIu64 " is told to be hidden twice", hba);
+	for (unsigned lba = 0; b->check_deaths && lba < TREE_DISK_BLOCKS; lba++)
+		MUST(b->world->now[lba] != hba, "HBA %" PRIu64 " of LBA %u isn't hidden", hba, lba);
+	b->hidden[hba] = true;
+	b->nr_hidden++;
+	pthread_mutex_unlock(&b->lock);
 }
 
 static void *on_tx_begin(void *arg)
@@ -230,14 +247,24 @@ static struct tree_bench *bench_new(struct tree_world *world, struct mls_block_d
 	struct tree_bench *b = calloc(1, sizeof *b);
 	struct mls_edit_owner owner = { counts_reset, counts_apply, counts_snapshot, b };
 	struct mls_lsm_listener listener = {
-		on_born, on_died, on_tx_begin, on_tx_added, on_tx_dropped, on_tx_prepare, on_tx_done,
-		on_announced, b,
+		.born = on_born,
+		.died = on_died,
+		.tx_begin = on_tx_begin,
+		.tx_added = on_tx_added,
+		.tx_dropped = on_tx_dropped,
+		.tx_prepare = on_tx_prepare,
+		.tx_done = on_tx_done,
+		.shadowed = on_shadowed,
+		.announced = on_announced,
+		.arg = b,
 	};
 
 	ck_assert_ptr_nonnull(b);
 	b->world = world;
 	b->dev = dev;
 	b->live = calloc(TREE_NR_HBAS, sizeof *b->live);
+	b->hidden = calloc(TREE_NR_HBAS, sizeof *b->hidden);
+	ck_assert_ptr_nonnull(b->hidden);
 	b->in_tables = calloc(TREE_NR_HBAS, sizeof *b->in_tables);
 	pthread_mutex_init(&b->lock, NULL);
 	ck_assert_int_eq(mls_keyring_new(&b->keys, master, uuid), 0);
@@ -260,6 +287,7 @@ void tree_close(struct tree_bench *b)
 	mls_keyring_free(b->keys);
 	pthread_mutex_destroy(&b->lock);
 	free(b->live);
+	free(b->hidden);
 	free(b->in_tables);
 	free(b);
 }

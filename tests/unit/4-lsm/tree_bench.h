@@ -54,6 +54,8 @@ struct tree_bench {
 	pthread_mutex_t lock;			/* of the counts; leaf */
 	int32_t *live;				/* per HBA: records anywhere */
 	int32_t *in_tables;			/* per HBA: records in SSTables; kept in the journal */
+	bool *hidden;				/* per HBA: told to be hidden */
+	uint64_t nr_hidden;
 	bool check_deaths;			/* single-threaded, and not in recovery */
 	uint64_t nr_announced;
 	/* Called once: when the next transaction on tables begins; when it is about to be committed. */
