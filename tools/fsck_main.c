@@ -198,6 +198,9 @@ static int write_map(const struct fsck *f, const char *path)
 		return MLS_EIO;
 	fprintf(map, "# %s: %" PRIu64 " blocks saved, %" PRIu64 " lost or in ranges that may be lost; from the %s\n",
 		f->args.backing, s->nr_saved, s->nr_lost, s->from_summaries ? "segments: freshness isn't proven" : "index");
+	if (s->nr_rebuilt)
+		fprintf(map, "# %" PRIu64 " of them found by the segments' summaries: discarded ones may have come back\n",
+			s->nr_rebuilt);
 	fprintf(map, "# first LBA, last LBA, reason\n");
 	for (size_t i = 0; i < s->nr_ranges; i++)
 		fprintf(map, "%" PRIu64 " %" PRIu64 " %s\n", s->lost[i].lba, s->lost[i].lba + s->lost[i].nr_lbas - 1,

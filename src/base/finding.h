@@ -74,6 +74,8 @@ enum mls_repair { MLS_REPAIR_NONE, MLS_REPAIR_SAFE };
 	X(SEG_SUMMARY_DIFFERS, "summary-differs", 5, "disk", ERROR, NONE,                                      \
 	  "a segment's summary contradicts the index")                                                         \
 	X(DATA_DAMAGED, "data-damaged", 6, "disk", VIOLATION, NONE, "a live block doesn't authenticate")       \
+	X(SALVAGED_UNINDEXED, "salvaged-unindexed", 6, "disk", NOTE, NONE,                                     \
+	  "LBAs were salvaged without an index: discarded blocks may have come back")                          \
 	X(DATA_UNREADABLE, "data-unreadable", 6, "bio", ERROR, NONE, "a live block can't be read")
 
 enum mls_finding_code {

@@ -2,10 +2,10 @@
 /*
  * salvage.h - everything that still authenticates, into a raw image.
  *
- * Role     With an index that counts (x->consistent): what it names. Without one: what the segments' own
- *          summaries name, and the WAL for segments that have none; of several versions of an LBA the one
- *          of the greatest (birth, slot), which is the newest. That tells of no discard, and nothing
- *          proves that it is the latest state: who uses it must know.
+ * Role     With an index that counts (x->consistent): what it names. Where parts of it are lost, or all
+ *          of it: what the segments' own summaries name, and the WAL for segments that have none; of
+ *          several versions of an LBA the one that was written last (5-disk/seg_summary.h). A discard is
+ *          honoured if its tombstone can still be read. Nothing proves that this is the latest state.
  * Errors   MLS_EIO: the image can't be written; MLS_ENOMEM; MLS_EABORTED.
  */
 #ifndef MLS_CHECK_SALVAGE_H
@@ -27,6 +27,7 @@ struct mls_salvage {
 	/* ---- Results ---- */
 	bool from_summaries;
 	uint64_t nr_saved, nr_lost;	/* blocks */
+	uint64_t nr_rebuilt;		/* of the saved: found by summaries, where the index is damaged */
 	struct mls_lost_range *lost;	/* in order of LBA, disjoint; mls_salvage_release */
 	size_t nr_ranges;
 };

@@ -138,7 +138,12 @@ if [ "$(cmp -l "$tmp/whole.img" "$tmp/flipped.img" | wc -l)" -gt 4096 ]; then
 fi
 cp "$tmp/base/disk.img" "$disk"
 "$damage" sst-record "$tmp/case"
-expect_status 4 "salvage index" "$fsck" "$key" "$store" --salvage="$tmp/index.img" "$disk"
+salvage 4 index 0		# the summaries make up for it
+cmp "$tmp/whole.img" "$tmp/index.img" || failed=1
+if ! grep -q salvaged-unindexed "$tmp/out"; then
+	echo "salvage index: no finding says where the blocks come from"
+	failed=1
+fi
 cp "$tmp/base/disk.img" "$disk"
 "$damage" journal-flip "$tmp/case"
 salvage 4 segments 0
