@@ -156,11 +156,10 @@ static int look(struct fsck *f)
 	begin_passes(f, 0);
 	if (f->store_foreign)
 		store_is_foreign(f);
-	err = mls_inspect_open(&f->x, f->dev, f->store, &f->secret, report, f);
+	err = mls_inspect_open_until(&f->x, f->dev, f->store, &f->secret, report, f, is_cancelled, NULL);
 	if (err)
 		return err;
 	begin_passes(f, 1);
-	f->x->stop = is_cancelled;
 	if (!f->x->consistent)
 		return 0;
 	begin_passes(f, 2);
@@ -252,6 +251,8 @@ static int salvage(struct fsck *f)
 	f->data_done = f->x->consistent;
 	err = salvage_to(f, map_path);
 	close(f->salvage.image_fd);
+	if (err == MLS_EABORTED)
+		mls_cli_error("%s isn't complete, and there is no map", f->args.salvage);
 	return err;
 }
 
@@ -289,6 +290,8 @@ static int repair(struct fsck *f)
 
 	if (!superblock && !state && !store)
 		return 0;
+	if (cancelled)
+		return MLS_EABORTED;
 	f->repaired = true;
 	f->again.muted = true;
 	if (superblock)
@@ -417,14 +420,14 @@ static int check(struct fsck *f)
 	if (f->args.mode != FSCK_LOOK) {
 		err = repair(f);
 		if (err)
-			return failed(f, "repair", err) | FSCK_LEFT;
+			return failed(f, "repair", err) | (err == MLS_EABORTED ? 0 : FSCK_LEFT);
 	}
 	return end(f);
 }
 
 int main(int argc, char **argv)
 {
-	struct sigaction action = { .sa_handler = on_signal };
+	struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
 	struct fsck f = { 0 };
 	char prompt[256];
 	bool go_on;

@@ -22,8 +22,8 @@ static double seconds_since(const struct timespec *then)
 
 void fsck_progress_init(struct fsck_progress *progress, int fd, const char *backing)
 {
-	*progress = (struct fsck_progress){ .fd = fd, .backing = backing, .pass = UINT32_MAX };
-	progress->bar = fd < 0 && isatty(STDERR_FILENO);
+	*progress = (struct fsck_progress){ .fd = fd > 0 ? fd : -1, .backing = backing, .pass = UINT32_MAX };
+	progress->bar = fd == 0 || (fd < 0 && isatty(STDERR_FILENO));
 }
 
 static void draw(struct fsck_progress *p, uint64_t done, uint64_t all)

@@ -233,8 +233,15 @@ static int look(struct mls_inspect *x, struct mls_trusted_store *store, const st
 	return mls_inspect_load_state(x);
 }
 
-int mls_inspect_open(struct mls_inspect **out, struct mls_block_dev *dev, struct mls_trusted_store *store,
+int mls_inspect_open(struct mls_inspect **x, struct mls_block_dev *dev, struct mls_trusted_store *store,
 		     const struct mls_secret *secret, mls_report_fn *report, void *report_arg)
+{
+	return mls_inspect_open_until(x, dev, store, secret, report, report_arg, NULL, NULL);
+}
+
+int mls_inspect_open_until(struct mls_inspect **out, struct mls_block_dev *dev, struct mls_trusted_store *store,
+			   const struct mls_secret *secret, mls_report_fn *report, void *report_arg,
+			   bool (*stop)(void *arg), void *stop_arg)
 {
 	struct mls_inspect *x = calloc(1, sizeof *x);
 	int err;
@@ -245,6 +252,8 @@ int mls_inspect_open(struct mls_inspect **out, struct mls_block_dev *dev, struct
 	x->area = -1;
 	x->report = report;
 	x->report_arg = report_arg;
+	x->stop = stop;
+	x->stop_arg = stop_arg;
 	mls_lsm_state_init(&x->lsm);
 	err = look(x, store, secret);
 	if (err) {

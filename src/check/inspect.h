@@ -133,6 +133,11 @@ struct mls_inspect {
 MLS_MUST_CHECK int mls_inspect_open(struct mls_inspect **x, struct mls_block_dev *dev,
 				    struct mls_trusted_store *store, const struct mls_secret *secret,
 				    mls_report_fn *report, void *report_arg);
+/* The same; stop: see the struct; MLS_EABORTED. */
+MLS_MUST_CHECK int mls_inspect_open_until(struct mls_inspect **x, struct mls_block_dev *dev,
+					  struct mls_trusted_store *store, const struct mls_secret *secret,
+					  mls_report_fn *report, void *report_arg, bool (*stop)(void *arg),
+					  void *stop_arg);
 void mls_inspect_close(struct mls_inspect *x);		/* NULL is fine */
 
 /* ---- Places ---- */

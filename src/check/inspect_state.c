@@ -295,9 +295,11 @@ static int load_area(struct mls_inspect *x, struct mls_inspect_area *area, bool 
 		area->used_blocks += mls_chain_blocks(sizeof(struct mls_journal_hdr_disk) + group.edit_bytes);
 		if (apply)
 			err = apply_group(x, area, &group);
+		if (!err && mls_inspect_stopped(x))
+			err = MLS_EABORTED;
 	}
 	mls_journal_reader_free(reader);
-	if (err == MLS_ENOMEM)
+	if (err == MLS_ENOMEM || err == MLS_EABORTED)
 		return err;
 	area->err = err == MLS_ENOENT && area->nr_groups ? 0 : err;
 	return 0;
@@ -447,13 +449,15 @@ static int read_wal(struct mls_inspect *x)
 		err = take_group(x, bytes, nr_bytes, &pos, mls_chain_reader_pos(reader));
 		if (!err)
 			pos = *mls_chain_reader_pos(reader);
+		if (!err && mls_inspect_stopped(x))
+			err = MLS_EABORTED;
 	}
 	if (err == MLS_ENOENT) {
 		x->wal_more_behind = mls_chain_reader_more_behind(reader);
 		err = 0;
 	} else if (err == MLS_EFORMAT) {
 		err = wal_problem(x, MLS_FOUND_WAL_MALFORMED, &pos, err);
-	} else if (err != MLS_ENOMEM) {
+	} else if (err != MLS_ENOMEM && err != MLS_EABORTED) {
 		err = wal_problem(x, MLS_FOUND_WAL_UNREADABLE, &pos, err);
 	}
 	mls_chain_reader_free(reader);
@@ -488,8 +492,8 @@ static int last_group_holds(struct mls_inspect *x, bool *holds)
 	for (size_t i = 0; i < group->nr_recs && *holds && !group->head.settled; i++) {
 		if (group->recs[i].hba == MLS_HBA_NONE)
 			continue;
-		err = mls_inspect_read(x, &group->recs[i], block);
-		if (err == MLS_ENOMEM)
+		err = mls_inspect_stopped(x) ? MLS_EABORTED : mls_inspect_read(x, &group->recs[i], block);
+		if (err == MLS_ENOMEM || err == MLS_EABORTED)
 			break;
 		*holds = err == 0;
 		err = 0;

@@ -122,7 +122,8 @@ static int each_life(struct rescue *r, int (*fn)(struct rescue *r))
 		else if (err == MLS_ENOENT)
 			err = 0;
 		if (r->s->progress && run % 16 == 0)
-			r->s->progress(r->s->progress_arg, 6, run, r->x->nr_runs);
+			r->s->progress(r->s->progress_arg, 6, run * r->x->run_blocks,
+				       r->x->nr_runs * r->x->run_blocks);
 	}
 	return err;
 }
