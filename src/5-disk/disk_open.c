@@ -50,17 +50,16 @@ static int read_witness(struct mls_disk *disk, struct witness *witness)
 	}
 	if (!err)
 		err = disk->store->ops->read(disk->store, &witness->trust);
-	if (err == MLS_ENOENT && disk->opts.accept_rollback) {
-		mls_warn("the trusted store holds nothing; --accept-rollback: the disk's state is taken as it is");
+	if ((err == MLS_ENOENT || err == MLS_EAUTH) && disk->opts.accept_rollback)
 		return 0;
-	}
 	if (err == MLS_ENOENT) {
 		mls_error("the trusted store holds nothing for this disk: it was lost, or another one is meant. If "
 			  "you are sure that this disk image is the latest, open it once with --accept-rollback");
 		return MLS_ESTALE;
 	}
 	if (err == MLS_EAUTH) {
-		mls_error("the trusted store is damaged, or belongs to a disk with another key");
+		mls_error("the trusted store is damaged. If you are sure that this disk image is the latest, open it once "
+			  "with --accept-rollback, which makes the store anew");
 		return MLS_ESTALE;
 	}
 	if (!err && memcmp(witness->trust.uuid, disk->sb.uuid, MLS_UUID_BYTES) != 0) {
@@ -207,6 +206,27 @@ static int recover(struct mls_disk *disk, const struct witness *witness, struct 
 
 /* ---- From the accepted state on ---- */
 
+/* What --accept-rollback did, once it is done. */
+static void tell_acceptance(const struct mls_disk *disk, const struct witness *witness,
+			    const struct mls_sync_head *accepted)
+{
+	const struct mls_trust *trust = &witness->trust;
+
+	if (!disk->store)
+		mls_warn("--accept-rollback had nothing to accept: there is no trusted store");
+	else if (!witness->has)
+		mls_warn("accepted without a word from the trusted store: sync %" PRIu64 ". The store begins anew with sync "
+			 "%" PRIu64 "; every other copy of this disk is refused from now on",
+			 accepted->sync_id, disk->trust.sync_id);
+	else if (trust->sync_id == accepted->sync_id && memcmp(trust->digest, accepted->tag, MLS_TAG_BYTES) == 0)
+		mls_warn("--accept-rollback wasn't needed: BACKING is as the trusted store knows it, at sync %" PRIu64,
+			 trust->sync_id);
+	else
+		mls_warn("accepted against the trusted store: expected sync %" PRIu64 ", found sync %" PRIu64
+			 ". The store moves on to sync %" PRIu64 "; every other copy of this disk is refused from now on",
+			 trust->sync_id, accepted->sync_id, disk->trust.sync_id);
+}
+
 /* A copy may have lost what format had reserved. Without it the disk works until the host is full. */
 static void reserve_space(struct mls_disk *disk)
 {
@@ -243,6 +263,8 @@ static int start_session(struct mls_disk *disk, const struct witness *witness, c
 	mls_seg_writer_begin(disk->writer, newest + 1);
 	if (!err)
 		err = mls_disk_open_record(disk);
+	if (!err && disk->opts.accept_rollback)
+		tell_acceptance(disk, witness, accepted);
 	if (!err)
 		err = mls_cleaner_new(&disk->cleaner, disk);
 	if (!err)

@@ -177,6 +177,17 @@ static int write_next(struct store_tpm2 *s, const struct mls_trust *trust)
 
 /* ---- The contract ---- */
 
+/* An index that isn't to be opened with our value isn't ours, whatever its label says. */
+static int not_ours(const struct store_tpm2 *s, int err)
+{
+	if (err != MLS_EAUTH)
+		return err;
+	mls_error("trusted store %s: not the one that this disk made. If that one is lost: tpm2_nvundefine %s, then open "
+		  "the disk once with --accept-rollback",
+		  mls_tpm2_nv_name(s->nv), strchr(mls_tpm2_nv_name(s->nv), ':') + 1);
+	return MLS_ESTALE;
+}
+
 static int tpm2_set_key(struct mls_trusted_store *store, const uint8_t key[32])
 {
 	struct store_tpm2 *s = store_tpm2(store);
@@ -200,7 +211,7 @@ static int tpm2_read(struct mls_trusted_store *store, struct mls_trust *trust)
 
 	if (!s->slots.has_key)
 		return MLS_EINVAL;
-	err = load(s);
+	err = not_ours(s, load(s));
 	if (err)
 		return err;
 	switch (s->slots.state) {
@@ -235,7 +246,7 @@ static int tpm2_advance(struct mls_trusted_store *store, const struct mls_trust 
 		err = s->slots.state == MLS_TRUST_VALID ? write_next(s, trust) : write_first(s, trust);
 	if (!err)
 		mls_trust_slots_written(&s->slots);
-	return err;
+	return not_ours(s, err);
 }
 
 static unsigned tpm2_nr_damaged(struct mls_trusted_store *store)

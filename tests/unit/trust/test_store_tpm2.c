@@ -477,10 +477,10 @@ END_TEST
 START_TEST(wrong_key_is_told)
 {
 	make_store(1, 2);
-	ck_assert_int_eq(read_anew(uuid_a, key_b), MLS_EAUTH);
-	ck_assert_ptr_nonnull(strstr(last_message, "authorization"));
+	ck_assert_int_eq(read_anew(uuid_a, key_b), MLS_ESTALE);
+	ck_assert_ptr_nonnull(strstr(last_message, "tpm2_nvundefine 0x01800001"));
 	for (int i = 0; i < 40; i++)	/* nobody can lock the disk out by guessing */
-		ck_assert_int_eq(read_anew(uuid_a, key_b), MLS_EAUTH);
+		ck_assert_int_eq(read_anew(uuid_a, key_b), MLS_ESTALE);
 	ck_assert_int_eq(read_anew(uuid_a, key_a), 2);
 }
 END_TEST
@@ -523,9 +523,9 @@ START_TEST(index_made_anew_by_the_owner_is_refused)
 	mls_tpm2_nv_set_auth(nv, auth);
 	ck_assert_int_eq(mls_tpm2_nv_define(nv, NV_BYTES, label), 0);
 	mls_tpm2_nv_close(nv);
-	ck_assert_int_eq(read_anew(uuid_a, key_a), MLS_EAUTH);
+	ck_assert_int_eq(read_anew(uuid_a, key_a), MLS_ESTALE);
 	store = open_store(uuid_a, key_a);
-	ck_assert_int_eq(advance(store, uuid_a, 3), MLS_EAUTH);
+	ck_assert_int_eq(advance(store, uuid_a, 3), MLS_ESTALE);
 	mls_trusted_store_destroy(store);
 }
 END_TEST
@@ -757,7 +757,7 @@ START_TEST(refusals_of_the_tpm_are_told)
 		{ TPM2_RC_NV_LOCKED, MLS_EIO, "locked until" },
 		{ TPM2_RC_NV_SPACE, MLS_EIO, "no space" },
 		{ TPM2_RC_FAILURE, MLS_EIO, "failure" },
-		{ TPM2_RC_BAD_AUTH | TPM2_RC_S | TPM2_RC_1, MLS_EAUTH, "authorization" },
+		{ TPM2_RC_BAD_AUTH | TPM2_RC_S | TPM2_RC_1, MLS_ESTALE, "tpm2_nvundefine" },
 	};
 
 	make_store(1, 2);
