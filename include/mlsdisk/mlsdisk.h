@@ -144,6 +144,8 @@ struct mls_trust {
 struct mls_trusted_store;
 
 /*
+ * examples/custom_store.c is one, with what the disk expects of it.
+ *
  * Threads  The disk calls one at a time.
  * Errors   read: MLS_ENOENT: holds nothing yet (or is lost); MLS_EAUTH: what it holds is damaged
  *          or sealed with another key; MLS_ESTALE: it belongs to another disk; MLS_EINVAL: it wants
@@ -168,8 +170,9 @@ struct mls_trusted_store {
 };
 
 /*
- * A store by URI: "file:PATH" (directories are created), "none", or NULL for the default file
- * named after uuid (mlsdisk(7)). For "none", *store becomes NULL: pass that on.
+ * A store by URI: "file:PATH" (directories are created), "tpm2:INDEX" (if this build has it), "none",
+ * or NULL for the default file named after uuid (mlsdisk(7)). For "none", *store becomes NULL: pass
+ * that on.
  *
  * uuid     used for the default name and, in messages, to say whose store it is.
  * Returns  0; MLS_EINVAL: unknown URI; MLS_EIO; MLS_ENOMEM; MLS_EBUSY: locked by another process;
@@ -280,7 +283,8 @@ MLS_API MLS_MUST_CHECK int mls_key_change(struct mls_block_dev *dev, const struc
 
 struct mls_open_opts {
 	bool read_only;			/* nothing is written, also not to the trusted store */
-	bool accept_rollback;		/* one time: take the state that is there, and move on from it */
+	bool accept_rollback;		/* one time: take the state that is there, whatever the store says or
+					 * doesn't (MLS_ENOENT, MLS_EAUTH), and move it on from there */
 	bool strict_sync;		/* --sync-policy=strict: ENOSPC rather than an early sync */
 	bool inline_work;		/* no threads: background work is done by the calls (tests) */
 	bool no_discard;		/* free space isn't given back to dev */

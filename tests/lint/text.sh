@@ -15,7 +15,7 @@ marks='(^|[^A-Za-z0-9_])(TO''DO|FIX''ME|XX''X|HA''CK|TB''D|[Ss]tu''b|[Uu]nder co
 # Our texts in the tree, also when it has been built in place.
 texts() {
 	(cd "$1" && {
-		find src include tools tests man doc bench .ci -path tests/fuzz/corpus -prune -o -type f -print 2>/dev/null
+		find src include examples tools tests man doc bench .ci -path tests/fuzz/corpus -prune -o -type f -print 2>/dev/null
 		ls README.md HACKING.md SECURITY.md NEWS configure.ac Makefile.am mlsdisk.pc.in \
 			quickstart.sh .clang-format .editorconfig 2>/dev/null
 	}) | grep -vE '\.(l?o|l?a|log|trs|gcda|gcno)$|/\.(deps|libs|dirstamp)(/|$)'
