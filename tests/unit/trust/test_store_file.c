@@ -242,6 +242,73 @@ START_TEST(torn_advance_leaves_old_or_new)
 }
 END_TEST
 
+/* Goal: the same for the making of the store: none, or the first value. Method: the two writes of which it
+ * consists, zeros and slot 0, each cut at every 512 bytes, with the sectors of a cut in any order, as a disk
+ * may write them. */
+START_TEST(torn_creation_leaves_none_or_the_first)
+{
+	uint8_t zeros[FILE_BYTES] = { 0 }, first[FILE_BYTES], torn[FILE_BYTES];
+
+	make_file(1, 1);
+	load_file(first);
+	for (size_t bytes = 0; bytes <= FILE_BYTES; bytes += 512) {
+		struct mls_trust got;
+
+		save_file(zeros, bytes);
+		ck_assert_int_eq(read_anew(uuid_a, key_a, &got), MLS_ENOENT);
+	}
+	for (unsigned kept = 0; kept < 1u << (MLS_BLOCK_BYTES / 512); kept++) {
+		struct mls_trust got;
+
+		memset(torn, 0, sizeof torn);
+		for (unsigned sector = 0; sector < MLS_BLOCK_BYTES / 512; sector++)
+			if (kept & 1u << sector)
+				memcpy(torn + sector * 512, first + sector * 512, 512);
+		save_file(torn, FILE_BYTES);
+		ck_assert_int_eq(read_anew(uuid_a, key_a, &got), kept & 1 ? 0 : MLS_ENOENT);
+		if (kept % 64 > 1)
+			continue;
+		make_file(2, 2);
+		ck_assert_int_eq(read_anew(uuid_a, key_a, &got), 0);
+		ck_assert_uint_eq(got.sync_id, 2);
+	}
+}
+END_TEST
+
+/* Goal: no order of the sectors of an advance's write matters. Method: all subsets of the eight. */
+START_TEST(advance_torn_at_sectors_leaves_old_or_new)
+{
+	uint8_t before[FILE_BYTES], after[FILE_BYTES], torn[FILE_BYTES];
+	struct mls_trusted_store *store;
+	struct mls_trust got;
+
+	make_file(1, 4);
+	load_file(before);
+	make_file(5, 5);
+	load_file(after);
+	for (unsigned kept = 0; kept < 1u << (MLS_BLOCK_BYTES / 512); kept++) {
+		memcpy(torn, before, sizeof torn);
+		for (unsigned sector = 0; sector < MLS_BLOCK_BYTES / 512; sector++)
+			if (kept & 1u << sector)
+				memcpy(torn + sector * 512, after + sector * 512, 512);
+		save_file(torn, FILE_BYTES);
+		ck_assert_int_eq(read_anew(uuid_a, key_a, &got), 0);
+		ck_assert_uint_eq(got.sync_id, kept & 1 ? 5 : 4);
+	}
+	memcpy(torn, before, sizeof torn);
+	memcpy(torn, after, 60);		/* on a medium that tears within a sector */
+	save_file(torn, FILE_BYTES);
+	store = open_store(uuid_a, key_a);
+	ck_assert_int_eq(store->ops->read(store, &got), 0);
+	ck_assert_uint_eq(store->ops->nr_damaged(store), 1);
+	ck_assert_int_eq(store->ops->advance(store, &got), 0);
+	ck_assert_int_eq(store->ops->read(store, &got), 0);
+	ck_assert_uint_eq(store->ops->nr_damaged(store), 0);
+	ck_assert_uint_eq(got.sync_id, 4);
+	mls_trusted_store_destroy(store);
+}
+END_TEST
+
 START_TEST(file_of_zeros_is_an_empty_store)
 {
 	static const uint8_t zeros[FILE_BYTES + 1];
@@ -388,6 +455,8 @@ int main(void)
 	tcase_add_test(tc, one_damaged_slot_leaves_the_other);
 	tcase_add_test(tc, two_damaged_slots_are_an_error);
 	tcase_add_test(tc, torn_advance_leaves_old_or_new);
+	tcase_add_test(tc, torn_creation_leaves_none_or_the_first);
+	tcase_add_test(tc, advance_torn_at_sectors_leaves_old_or_new);
 	tcase_add_test(tc, file_of_zeros_is_an_empty_store);
 	tcase_add_test(tc, store_of_another_disk_is_left_alone);
 	tcase_add_test(tc, file_that_is_no_store_is_left_alone);
