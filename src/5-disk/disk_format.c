@@ -10,9 +10,12 @@
 
 #include "5-disk/disk.h"
 #include "base/buf.h"
+#include "base/checked.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/rand.h"
+
+#define ZEROS_BLOCKS 512u
 
 /* What isn't a run gets its space now, so that a sync doesn't depend on what the host has left. */
 static int reserve_space(struct mls_block_dev *dev, const struct mls_geometry *geo)
@@ -22,6 +25,27 @@ static int reserve_space(struct mls_block_dev *dev, const struct mls_geometry *g
 	if (err == MLS_ENOSPC)
 		mls_error("format: the host has no space for journal and WAL (%llu bytes)",
 			  (unsigned long long)(mls_geometry_runs_hba(geo) * MLS_BLOCK_BYTES));
+	return err;
+}
+
+/*
+ * Of a file, each block of the WAL is written once: the flush of a first write waits for the host's file
+ * system, too, and every sync of the first lap would meet one. At most 64 MiB, whatever the disk's size.
+ */
+static int write_wal_once(struct mls_block_dev *dev, const struct mls_block_dev *inner, const struct mls_geometry *geo)
+{
+	uint64_t hba = mls_geometry_wal_hba(geo), left = inner->ops->reserve ? geo->wal_blocks : 0;
+	void *zeros = mls_blocks_zalloc(ZEROS_BLOCKS);
+	int err = zeros ? 0 : MLS_ENOMEM;
+
+	while (left > 0 && !err) {
+		uint32_t nr = (uint32_t)mls_min_u64(left, ZEROS_BLOCKS);
+
+		err = mls_block_dev_write(dev, hba, nr, zeros);
+		hba += nr;
+		left -= nr;
+	}
+	mls_blocks_free(zeros);
 	return err;
 }
 
@@ -95,6 +119,8 @@ int mls_disk_format(struct mls_block_dev *dev, struct mls_trusted_store *store, 
 		err = wipe_superblocks(disk->dev);
 	if (!err)
 		err = reserve_space(disk->dev, &geo);
+	if (!err)
+		err = write_wal_once(disk->dev, dev, &geo);
 	if (!err)
 		err = write_state(disk, &trust);
 	if (!err)

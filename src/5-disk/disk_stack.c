@@ -93,6 +93,8 @@ int mls_disk_stack_new(struct mls_disk *disk)
 		err = mls_seg_writer_new(&disk->writer, disk->dev, disk->alloc, disk->table, disk->keys,
 					 disk->opts.read_only ? 0 : SEG_BUFS,
 					 disk->opts.inline_work || disk->opts.read_only);
+	if (!err && !disk->opts.read_only && disk->meter.inner->ops->reserve)
+		err = mls_seg_writer_claim_ahead(disk->writer);
 	return err;
 }
 

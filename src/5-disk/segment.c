@@ -24,6 +24,10 @@
 /* Segments under way to the device at once: while one waits, another is pinned and queued. */
 #define NR_FLUSHERS 2u
 
+/* A write-out of few slots is a sync of few blocks, and more like it will come. */
+#define SMALL_WRITE_OUT 16u
+#define CLAIM_SLOTS 64u
+
 struct mls_seg_writer {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;		/* a buffer changed its state */
@@ -42,6 +46,7 @@ struct mls_seg_writer {
 	uint64_t session;		/* sync id of its first group */
 	atomic_uint_fast64_t epoch, nr_sealed;	/* the order of the next block */
 	int err;			/* of the last failed segment write; 0 once it worked */
+	uint8_t *zeros;			/* CLAIM_SLOTS blocks; NULL: nothing is claimed ahead */
 	bool stop;
 };
 
@@ -119,14 +124,6 @@ static void maybe_close(struct mls_seg_writer *writer, struct mls_seg_buf *buf)
 
 /* ---- Writing ---- */
 
-static int write_slots(struct mls_seg_writer *writer, struct mls_seg_buf *buf, uint32_t from, uint32_t upto)
-{
-	if (from == upto)
-		return 0;
-	return mls_block_dev_write(writer->dev, mls_chunk_alloc_hba(writer->alloc, buf->run) + from, upto - from,
-				   mls_block_at(buf->blocks, from));
-}
-
 /* What isn't written yet and the summary; one transfer when the segment is full. Lock not held. */
 static int write_rest(struct mls_seg_writer *writer, struct mls_seg_buf *buf, uint32_t from)
 {
@@ -149,10 +146,13 @@ static int write_rest(struct mls_seg_writer *writer, struct mls_seg_buf *buf, ui
 /* One whole segment to the device. Lock held, let go for the I/O. */
 static void flush_buf(struct mls_seg_writer *writer, struct mls_seg_buf *buf)
 {
-	uint32_t from = buf->nr_written;
+	uint32_t from;
 	int err;
 
 	buf->state = MLS_BUF_WRITING;
+	while (buf->claiming)	/* zeros under way must not arrive after what we write */
+		pthread_cond_wait(&writer->changed, &writer->lock);
+	from = buf->nr_written;
 	pthread_mutex_unlock(&writer->lock);
 	err = write_rest(writer, buf, from);
 	pthread_mutex_lock(&writer->lock);
@@ -226,7 +226,7 @@ static int open_segment(struct mls_seg_writer *writer, enum mls_seg_stream strea
 		return err;
 	for (uint32_t i = 0; i < writer->nr_slots; i++)
 		atomic_store_explicit(&buf->sealed[i], 0, memory_order_relaxed);
-	buf->nr_taken = buf->nr_written = 0;
+	buf->nr_taken = buf->nr_written = buf->nr_claimed = 0;
 	atomic_store(&buf->nr_unsealed, 0);
 	atomic_store(&buf->nr_unindexed, 0);
 	buf->nr_out = 0;
@@ -367,22 +367,52 @@ static void wait_sealed(struct mls_seg_writer *writer, struct mls_seg_buf *buf, 
 	pthread_mutex_lock(&writer->lock);
 }
 
+/* How far to write zeros behind a write-out; upto: not at all. */
+static uint32_t claim_upto(const struct mls_seg_writer *writer, const struct mls_seg_buf *buf, uint32_t from,
+			   uint32_t upto)
+{
+	if (!writer->zeros || upto - from > SMALL_WRITE_OUT || upto <= buf->nr_claimed)
+		return upto;
+	return (uint32_t)mls_min_u64(upto + CLAIM_SLOTS, writer->nr_slots);
+}
+
+static int write_and_claim(struct mls_seg_writer *writer, struct mls_seg_buf *buf, uint32_t from, uint32_t upto,
+			   uint32_t claim)
+{
+	uint64_t hba = mls_chunk_alloc_hba(writer->alloc, buf->run);
+	struct mls_io ios[2] = { { hba + from, upto - from, 0, mls_block_at(buf->blocks, from) },
+				 { hba + upto, claim - upto, 0, writer->zeros } };
+
+	return mls_block_dev_writev(writer->dev, ios, claim > upto ? 2 : 1);
+}
+
+/* Of a FILLING buffer that nobody claims slots for. */
 static int write_out_open(struct mls_seg_writer *writer, struct mls_seg_buf *buf)
 {
-	uint32_t from = buf->nr_written, upto = buf->nr_taken;
+	uint32_t from = buf->nr_written, upto = buf->nr_taken, claim;
+	bool claims;
 	int err;
 
 	if (from == upto)
 		return 0;
+	claim = claim_upto(writer, buf, from, upto);
+	claims = claim > upto;
 	buf->nr_out++;
+	buf->claiming = claims;
 	wait_sealed(writer, buf, from, upto);
 	pthread_mutex_unlock(&writer->lock);
-	err = write_slots(writer, buf, from, upto);
+	err = write_and_claim(writer, buf, from, upto, claim);
 	pthread_mutex_lock(&writer->lock);
 	buf->nr_out--;
 	/* The flusher may have written all meanwhile, or another write-out more than this one. */
 	if (!err && buf->nr_written < upto)
 		buf->nr_written = upto;
+	if (claims) {
+		if (!err)
+			buf->nr_claimed = claim;
+		buf->claiming = false;
+		pthread_cond_broadcast(&writer->changed);
+	}
 	maybe_close(writer, buf);
 	return err;
 }
@@ -397,6 +427,10 @@ static int write_out_buf(struct mls_seg_writer *writer, struct mls_seg_buf *buf)
 {
 	uint64_t birth = buf->birth;
 
+	while (buf->claiming)
+		pthread_cond_wait(&writer->changed, &writer->lock);
+	if (is_out(buf, birth))
+		return 0;
 	if (buf->state == MLS_BUF_FILLING)
 		return write_out_open(writer, buf);
 	if (buf->state == MLS_BUF_FAILED)
@@ -509,6 +543,12 @@ int mls_seg_writer_new(struct mls_seg_writer **out, struct mls_block_dev *dev, s
 	return 0;
 }
 
+int mls_seg_writer_claim_ahead(struct mls_seg_writer *writer)
+{
+	writer->zeros = mls_blocks_zalloc(CLAIM_SLOTS);
+	return writer->zeros ? 0 : MLS_ENOMEM;
+}
+
 void mls_seg_writer_free(struct mls_seg_writer *writer)
 {
 	if (!writer)
@@ -522,6 +562,7 @@ void mls_seg_writer_free(struct mls_seg_writer *writer)
 	for (unsigned i = 0; writer->bufs && i < writer->nr_bufs; i++)
 		buf_release(&writer->bufs[i]);
 	free(writer->bufs);
+	mls_blocks_free(writer->zeros);
 	pthread_cond_destroy(&writer->work);
 	pthread_cond_destroy(&writer->changed);
 	pthread_mutex_destroy(&writer->lock);

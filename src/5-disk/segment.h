@@ -43,7 +43,9 @@ struct mls_seg_buf {
 	struct mls_data_key *key;	/* borrowed: the table holds it while the segment is open */
 	uint64_t run, birth, epoch;
 	uint32_t nr_taken, nr_written;	/* nr_written: handed to the device so far */
+	uint32_t nr_claimed;		/* slots the host has written blocks for, see write_ahead */
 	unsigned nr_out;		/* partial writes under way */
+	bool claiming;			/* one of them writes zeros to slots behind those taken */
 	atomic_uint nr_unsealed, nr_unindexed;
 	atomic_uint pins;		/* readers */
 	enum mls_seg_buf_state state;
@@ -103,6 +105,12 @@ struct mls_write_order mls_seg_order_of_past(const struct mls_seg_writer *writer
 
 /* nr slots have their records in the index, or never will. */
 void mls_seg_indexed(struct mls_seg_writer *writer, struct mls_seg_buf *buf, uint32_t nr);
+
+/*
+ * The device is a file: have small write-outs claim the blocks of the next ones, too, by zeros. A host's file
+ * system keeps a journal of its own, and the flush of a first write to a block waits for that.
+ */
+MLS_MUST_CHECK int mls_seg_writer_claim_ahead(struct mls_seg_writer *writer);
 
 /* Bring every slot taken before the call to the device (no flush). */
 MLS_MUST_CHECK int mls_seg_write_out(struct mls_seg_writer *writer);

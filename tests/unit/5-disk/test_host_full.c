@@ -5,6 +5,7 @@
  *
  * In all tests the device must never refuse a write: whatever was written had its space before.
  */
+#include <pthread.h>
 #include <time.h>
 
 #include "0-bio/block_dev.h"
@@ -208,6 +209,51 @@ START_TEST(format_takes_what_syncs_need)
 }
 END_TEST
 
+struct syncer {
+	struct host *h;
+	struct mls_disk *disk;
+	uint64_t first, end;
+};
+
+/* Each block is read again after a later sync: what that one claims ahead mustn't fall on it. */
+static void *sync_each_write(void *arg)
+{
+	struct syncer *s = arg;
+
+	for (uint64_t lba = s->first; lba < s->end; lba++) {
+		ck_assert_int_eq(block_write(s->disk, lba, lba + 1), 0);
+		ck_assert_int_eq(mls_disk_sync(s->disk), 0);
+		s->h->version[lba] = lba + 1;
+		ck_assert(block_is(s->disk, s->first + (lba - s->first) / 2, s->first + (lba - s->first) / 2 + 1));
+	}
+	return NULL;
+}
+
+/* Goal: small write-outs write zeros behind what they bring out; no writer's block is hit by them. */
+START_TEST(small_syncs_claim_blocks_ahead)
+{
+	enum { NR_THREADS = 4, BLOCKS_EACH = 400 };
+	struct syncer syncers[NR_THREADS];
+	pthread_t threads[NR_THREADS];
+	struct mls_disk *disk;
+	struct host h;
+
+	host_init(&h, 64 * MIB, false);
+	disk = fixture_open(&h.f);
+	for (unsigned i = 0; i < NR_THREADS; i++) {
+		syncers[i] = (struct syncer){ &h, disk, i * BLOCKS_EACH, (i + 1) * BLOCKS_EACH };
+		ck_assert_int_eq(pthread_create(&threads[i], NULL, sync_each_write, &syncers[i]), 0);
+	}
+	for (unsigned i = 0; i < NR_THREADS; i++)
+		pthread_join(threads[i], NULL);
+	check_all(&h, disk);
+	disk = reopen(&h, disk);
+	check_all(&h, disk);
+	ck_assert_int_eq(mls_disk_close(disk), 0);
+	host_release(&h);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("host_full");
@@ -219,6 +265,7 @@ int main(void)
 	tcase_add_loop_test(tc, a_full_host_refuses_the_writer_and_nothing_else, 0, 4);
 	tcase_add_loop_test(tc, overwriting_on_a_full_host_goes_on, 0, 2);
 	tcase_add_loop_test(tc, discards_go_on_on_a_full_host, 0, 2);
+	tcase_add_test(tc, small_syncs_claim_blocks_ahead);
 	tcase_add_test(tc, format_takes_what_syncs_need);
 	suite_add_tcase(s, tc);
 	runner = srunner_create(s);
