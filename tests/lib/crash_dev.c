@@ -156,6 +156,13 @@ static int crash_discard(struct mls_block_dev *dev, uint64_t hba, uint64_t nr_bl
 	return 0;
 }
 
+/* Nothing to do: the medium has room. That it can be asked makes the disk behave as on a sparse file. */
+static int crash_reserve(struct mls_block_dev *dev, uint64_t hba, uint64_t nr_blocks)
+{
+	(void)dev, (void)hba, (void)nr_blocks;
+	return 0;
+}
+
 static void crash_destroy(struct mls_block_dev *dev)
 {
 	struct crash_dev *c = (struct crash_dev *)dev;
@@ -172,6 +179,7 @@ static const struct mls_block_dev_ops crash_ops = {
 	.write = crash_write,
 	.flush = crash_flush,
 	.discard = crash_discard,
+	.reserve = crash_reserve,
 	.destroy = crash_destroy,
 };
 
