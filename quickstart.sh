@@ -28,7 +28,7 @@ jobs=$(nproc)
 packages_build=(build-essential autoconf automake libtool pkg-config libssl-dev liburing-dev libfuse3-dev fuse3 check
 	mount e2fsprogs)
 packages_check=(xfsprogs fio python3 clang mandoc jq shellcheck xz-utils libblkid-dev
-	libtss2-dev swtpm swtpm-tools tpm2-tools)
+	libseccomp-dev libtss2-dev swtpm swtpm-tools tpm2-tools)
 packages_optional=(libipsec-mb-dev)	# amd64 only; without it AES-GCM is OpenSSL's
 
 say() { printf '%s\n' "$*"; }

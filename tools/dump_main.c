@@ -313,6 +313,7 @@ int main(int argc, char **argv)
 	int status;
 
 	mls_cli_start("mlsdisk-dump");
+	mls_cli_no_new_privileges();
 	status = dump_args_parse(&args, argc, argv, &go_on);
 	return go_on ? run(&args) : status;
 }

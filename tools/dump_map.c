@@ -216,7 +216,7 @@ static FILE *open_svg(struct dump *d)
 		mls_cli_error("%s: BACKING, or not a regular file: won't be overwritten", d->svg);
 		return NULL;
 	}
-	file = fopen(d->svg, "w");
+	file = fopen(d->svg, "we");
 	if (!file)
 		mls_cli_error("%s: %s", d->svg, strerror(errno));
 	return file;

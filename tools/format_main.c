@@ -196,6 +196,7 @@ int main(int argc, char **argv)
 	int status;
 
 	mls_cli_start("mlsdisk-format");
+	mls_cli_no_new_privileges();
 	status = format_args_parse(&job.args, argc, argv, &go_on);
 	return go_on ? run(&job) : status;
 }

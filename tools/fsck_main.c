@@ -190,7 +190,7 @@ static int look_at_data(struct fsck *f)
 static int write_map(const struct fsck *f, const char *path)
 {
 	const struct mls_salvage *s = &f->salvage;
-	FILE *map = fopen(path, "wx");
+	FILE *map = fopen(path, "wxe");
 	bool failed_to_write;
 
 	if (!map)
@@ -434,6 +434,7 @@ int main(int argc, char **argv)
 	int status;
 
 	mls_cli_start("mlsdisk-fsck");
+	mls_cli_no_new_privileges();
 	status = fsck_args_parse(&f.args, argc, argv, &go_on);
 	if (!go_on)
 		return status;

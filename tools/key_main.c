@@ -252,6 +252,7 @@ int main(int argc, char **argv)
 	int status;
 
 	mls_cli_start("mlsdisk-key");
+	mls_cli_no_new_privileges();
 	status = parse(&job, argc, argv, &go_on);
 	return go_on ? run(&job) : status;
 }

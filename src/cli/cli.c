@@ -3,7 +3,7 @@
  * cli.c - how every MlsDisk program starts, speaks and ends; see cli.h.
  *
  * The programs hold keys, so they leave no core and let no other process of the same user look
- * inside. Both are second lines of defence: that one of them is refused isn't worth a failure.
+ * inside. These are second lines of defence: that one of them is refused isn't worth a failure.
  */
 #ifdef HAVE_CONFIG_H
 #include <config.h>
@@ -17,6 +17,8 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 static const char *program_name = "mlsdisk";
 
@@ -45,9 +47,16 @@ void mls_cli_start(const char *program)
 	umask(077);
 	(void)setrlimit(RLIMIT_CORE, &none);
 	(void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+	/* What we were given open stays open (--key-file=/dev/fd/N), but not in programs that we start. */
+	(void)syscall(SYS_close_range, STDERR_FILENO + 1, ~0U, 1u << 2 /* CLOSE_RANGE_CLOEXEC */);
 	/* tpm2-tss tells of all it meets on its way; what concerns our users we say ourselves. */
 	(void)setenv("TSS2_LOG", "all+none", 0);
 	mls_set_logger(log_as_program, NULL);
+}
+
+void mls_cli_no_new_privileges(void)
+{
+	(void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 }
 
 const char *mls_cli_program(void)

@@ -30,6 +30,12 @@ enum mls_cli_status {
  */
 void mls_cli_start(const char *program);
 
+/*
+ * For programs that never start another one: no_new_privs, so that a setuid program or one with file
+ * capabilities, if it ever came to that, would get nothing. (mlsdisk-fuse starts fusermount3.)
+ */
+void mls_cli_no_new_privileges(void);
+
 const char *mls_cli_program(void);
 
 /* One line on stderr: "PROGRAM: text", "PROGRAM: warning: text". No newline in format. */

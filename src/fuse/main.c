@@ -7,7 +7,9 @@
  *   fork                                         before any thread, lock or key but the secret
  *   harden, block signals                        threads inherit both
  *   device, probe, trusted store, disk           read main's open_disk: it is the whole stack
- *   mount, INIT, ready                           the parent returns 0 only now
+ *   mount, INIT                                  the last that needs system calls which...
+ *   confine                                      ...are refused from here on, in all threads
+ *   ready                                        the parent returns 0 only now
  *   workers                                      until unmounted or told to end
  *   disk closed (synced), unmounted              in this order: what was answered is safe before
  *                                                the mount goes
@@ -27,6 +29,7 @@
 #include "cli/cli.h"
 #include "cli/cli_secret.h"
 #include "cli/cli_size.h"
+#include "fuse/confine.h"
 #include "fuse/daemon.h"
 #include "fuse/default_disk.h"
 #include "fuse/harden.h"
@@ -199,6 +202,7 @@ static int serve(struct fuse_session *session, const struct mls_fuse_options *op
 		mls_say(MLS_LOG_ERROR, "%s: the kernel ended the mount at once", options->mount_point);
 		return MLS_CLI_FAILED;
 	}
+	mls_confine_process(options);
 	say_who_may_use(options);
 	say_ready(options, image);
 	mls_daemon_ready(daemon);
