@@ -80,8 +80,15 @@ static int free_slot(const struct admin *admin, int slot, unsigned *chosen)
 	return MLS_ENOSPC;
 }
 
-int mls_key_add(struct mls_block_dev *dev, const struct mls_secret *secret, const struct mls_secret *new_secret,
-		int slot, const char *label, unsigned *changed)
+/*
+ * A new secret in the slot that pick chooses.
+ *
+ * slot   what the caller asked for
+ * pick   used_slot or free_slot
+ */
+static int set_secret(struct mls_block_dev *dev, const struct mls_secret *secret, const struct mls_secret *new_secret,
+		      int slot, const char *label, unsigned *changed,
+		      int (*pick)(const struct admin *admin, int slot, unsigned *chosen))
 {
 	struct admin admin;
 	unsigned chosen = 0;
@@ -89,7 +96,7 @@ int mls_key_add(struct mls_block_dev *dev, const struct mls_secret *secret, cons
 
 	err = admin_open(&admin, dev, secret, slot);
 	if (!err)
-		err = free_slot(&admin, slot, &chosen);
+		err = pick(&admin, slot, &chosen);
 	if (!err)
 		err = refill(&admin, chosen, new_secret, label);
 	if (!err)
@@ -98,22 +105,16 @@ int mls_key_add(struct mls_block_dev *dev, const struct mls_secret *secret, cons
 	return err;
 }
 
+int mls_key_add(struct mls_block_dev *dev, const struct mls_secret *secret, const struct mls_secret *new_secret,
+		int slot, const char *label, unsigned *changed)
+{
+	return set_secret(dev, secret, new_secret, slot, label, changed, free_slot);
+}
+
 int mls_key_change(struct mls_block_dev *dev, const struct mls_secret *secret, const struct mls_secret *new_secret,
 		   int slot, const char *label, unsigned *changed)
 {
-	struct admin admin;
-	unsigned chosen = 0;
-	int err;
-
-	err = admin_open(&admin, dev, secret, slot);
-	if (!err)
-		err = used_slot(&admin, slot, &chosen);
-	if (!err)
-		err = refill(&admin, chosen, new_secret, label);
-	if (!err)
-		err = admin_commit(&admin);
-	admin_close(&admin, err, chosen, changed);
-	return err;
+	return set_secret(dev, secret, new_secret, slot, label, changed, used_slot);
 }
 
 int mls_key_remove(struct mls_block_dev *dev, const struct mls_secret *secret, int slot, unsigned *changed)
