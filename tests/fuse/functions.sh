@@ -103,10 +103,15 @@ daemon_pid() {
 
 wait_gone() {
 	local i
+	local -a tasks
 
 	for ((i = 0; i < 1200; i++)); do
 		[ -d "/proc/$1" ] || return 0
-		[ "$(cut -d' ' -f3 "/proc/$1/stat" 2>/dev/null || echo Z)" != Z ] || return 0
+		# A zombie is gone, too, but not while it is one in its first thread only.
+		tasks=("/proc/$1/task"/*)
+		if [ "${#tasks[@]}" = 1 ] && [ "$(cut -d' ' -f3 "/proc/$1/stat" 2>/dev/null || echo Z)" = Z ]; then
+			return 0
+		fi
 		sleep 0.05
 	done
 	die "process $1 is still there after a minute"
