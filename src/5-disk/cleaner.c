@@ -27,6 +27,9 @@
 #define VICTIMS_MAX 16u
 #define POOR_ROUNDS_MAX 8u
 #define SYNC_PART 3u		/* of the runs below the low mark wait for one sync */
+#define SYNC_RUNS_AHEAD 2u	/* strict: room for so many times what is written between two syncs */
+#define SYNC_RUNS_FADE 16u
+#define ROUNDS_BEFORE_SYNC 8u
 #define MOVERS 2u		/* threads that empty victims beside the cleaner's */
 #define PACE_MAX_NS 20000000u	/* longest pause of one request: 20 ms */
 #define PACE_MIN_NS 100000u	/* debts below aren't worth a pause */
@@ -62,13 +65,22 @@ struct mls_cleaner {
 	/* How fast blocks become free, and when the next block may be written. */
 	atomic_uint_fast64_t block_ns, next_write_ns;
 	uint64_t supply_began_ns, supply_runs, supply_written;
+	uint64_t synced_written;	/* strict policy: blocks that users had written at their last sync */
+	uint64_t sync_runs;		/* and the runs they write between two syncs: the most of late */
 };
 
 /* ---- A round ---- */
 
+/* Under the strict policy what waits for a sync counts, too: cleaning more before it would only take room. */
 static bool enough_free(struct mls_cleaner *cleaner)
 {
-	return mls_chunk_alloc_room(cleaner->disk->alloc) > cleaner->low_room;
+	uint64_t room = mls_chunk_alloc_room(cleaner->disk->alloc);
+	struct mls_segment_stat stat;
+
+	if (room > cleaner->low_room || !cleaner->disk->opts.strict_sync)
+		return room > cleaner->low_room;
+	mls_segment_table_stat(cleaner->disk->table, &stat);
+	return room + stat.nr_cleaned_waiting > cleaner->low_room;
 }
 
 /* The best few victims; *gain: blocks that they seem to give, by their counts. */
@@ -377,6 +389,7 @@ static void *cleaner_main(void *arg)
 
 	pthread_mutex_lock(&cleaner->lock);
 	while (!cleaner->stop) {
+		bool is_waited_for = cleaner->nr_waiting > 0;
 		int err;
 
 		if (!cleaner->asked && cleaner->nr_waiting == 0) {
@@ -391,7 +404,7 @@ static void *cleaner_main(void *arg)
 		}
 		cleaner->asked = false;
 		pthread_mutex_unlock(&cleaner->lock);
-		err = clean_round(cleaner);
+		err = is_waited_for || !enough_free(cleaner) ? clean_round(cleaner) : 0;
 		measure_supply(cleaner);
 		mls_count(&cleaner->disk->count.cleaner_rounds, 1);
 		pthread_mutex_lock(&cleaner->lock);
@@ -474,14 +487,15 @@ int mls_cleaner_wait(struct mls_cleaner *cleaner)
 	return err;
 }
 
-void mls_cleaner_synced(struct mls_cleaner *cleaner)
+/* Strict policy: what users write between two syncs, and some more, but no more than can be hoped for. */
+static uint64_t room_between_syncs(struct mls_cleaner *cleaner, uint64_t reserve)
 {
-	for (unsigned i = 0; i < PUNCHES_INLINE && !cleaner->has_thread; i++)
-		if (!mls_punch_step(cleaner->disk, cleaner->low_runs, false))
-			break;
-}
+	struct mls_disk *disk = cleaner->disk;
+	uint64_t used = live_blocks(cleaner) / mls_segment_slots(disk->sb.geo.run_blocks) + reserve;
+	uint64_t nr_runs = mls_chunk_alloc_nr_runs(disk->alloc);
 
-/* ---- Birth and death ---- */
+	return mls_min_u64(SYNC_RUNS_AHEAD * cleaner->sync_runs, (nr_runs - mls_min_u64(nr_runs, used)) / 2);
+}
 
 /*
  * Index: a flush (two tables) and a compaction of level 0 into level 1 write up to ten memtables
@@ -497,11 +511,70 @@ static void set_reserves(struct mls_cleaner *cleaner)
 	index = mls_min_u64(index, nr_runs / 8 + 1);
 	clean = mls_min_u64(clean, nr_runs / 16 + 1);
 	cleaner->low_room = mls_max_u64(4, nr_runs / 32);
+	if (cleaner->sync_runs)
+		cleaner->low_room = mls_max_u64(cleaner->low_room, room_between_syncs(cleaner, index + clean));
 	cleaner->low_runs = index + clean + cleaner->low_room;
 	/* Moves may use half of the index's part: when the index has grown into theirs, they come first,
 	 * as they free. */
 	mls_chunk_alloc_set_reserve(disk->alloc, index + clean, index / 2);
 }
+
+/* Under the strict policy. What users write until their next sync should find its space free already. */
+static void expect_as_much_again(struct mls_cleaner *cleaner)
+{
+	struct mls_disk *disk = cleaner->disk;
+	uint64_t written = atomic_load(&disk->count.written_bytes) / MLS_BLOCK_BYTES, runs;
+
+	pthread_mutex_lock(&cleaner->lock);
+	runs = mls_div_round_up(written - cleaner->synced_written, disk->sb.geo.run_blocks);
+	cleaner->synced_written = written;
+	cleaner->sync_runs -= mls_div_round_up(cleaner->sync_runs, SYNC_RUNS_FADE);
+	cleaner->sync_runs = mls_max_u64(runs, cleaner->sync_runs);
+	set_reserves(cleaner);
+	pthread_mutex_unlock(&cleaner->lock);
+}
+
+/* A round that began after we came. */
+static int whole_round(struct mls_cleaner *cleaner)
+{
+	uint64_t until;
+	int err;
+
+	if (!cleaner->has_thread)
+		return clean_round(cleaner);
+	pthread_mutex_lock(&cleaner->lock);
+	cleaner->nr_waiting++;
+	pthread_cond_signal(&cleaner->work);
+	until = cleaner->rounds + 2;
+	while (cleaner->rounds < until && !cleaner->stop)
+		pthread_cond_wait(&cleaner->round_done, &cleaner->lock);
+	cleaner->nr_waiting--;
+	err = cleaner->stop ? MLS_ENOSPC : cleaner->round_err;
+	pthread_mutex_unlock(&cleaner->lock);
+	return err;
+}
+
+void mls_cleaner_before_sync(struct mls_cleaner *cleaner)
+{
+	if (!cleaner->disk->opts.strict_sync)
+		return;
+	expect_as_much_again(cleaner);
+	for (unsigned i = 0; i < ROUNDS_BEFORE_SYNC && !enough_free(cleaner); i++)
+		if (whole_round(cleaner))
+			break;
+}
+
+void mls_cleaner_synced(struct mls_cleaner *cleaner)
+{
+	pthread_mutex_lock(&cleaner->lock);
+	pthread_cond_broadcast(&cleaner->round_done);	/* whoever waits for room may have it now */
+	pthread_mutex_unlock(&cleaner->lock);
+	for (unsigned i = 0; i < PUNCHES_INLINE && !cleaner->has_thread; i++)
+		if (!mls_punch_step(cleaner->disk, cleaner->low_runs, false))
+			break;
+}
+
+/* ---- Birth and death ---- */
 
 void mls_cleaner_resized(struct mls_cleaner *cleaner)
 {

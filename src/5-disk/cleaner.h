@@ -33,6 +33,10 @@ MLS_MUST_CHECK int mls_cleaner_wait(struct mls_cleaner *cleaner);
 /* There are more runs now. */
 void mls_cleaner_resized(struct mls_cleaner *cleaner);
 
+/* A user syncs. Under the strict policy nothing but his syncs frees what was cleaned, so the cleaner first sees to it
+ * that this one frees as much as will be written until the next. */
+void mls_cleaner_before_sync(struct mls_cleaner *cleaner);
+
 /* A user's sync is complete: runs may have become free. */
 void mls_cleaner_synced(struct mls_cleaner *cleaner);
 

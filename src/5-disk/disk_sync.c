@@ -180,6 +180,8 @@ int mls_disk_sync(struct mls_disk *disk)
 	if (disk->opts.read_only)
 		return 0;
 	err = mls_bury_all(disk->burier);
+	if (!err && disk->cleaner)
+		mls_cleaner_before_sync(disk->cleaner);
 	if (!err)
 		err = mls_disk_sync_grouped(disk, false);
 	mls_latency_note(&disk->sync_latency, began);

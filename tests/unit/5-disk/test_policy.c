@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+/*
+ * test_policy.c - what happens when unsynced writes outgrow the space that the last synced state leaves.
+ *
+ * early    The disk syncs by itself, as often as it must. Each such sync is as whole as a user's: after a crash
+ *          the disk is as of one moment, at or after it.
+ * strict   ENOSPC, while everything that was synced stays as it was synced; reads, discards and the user's
+ *          sync work, and after that sync writing goes on. The disk never syncs by itself.
+ *
+ * Blocks are written one after the other, the Nth with version N; so the versions found after a crash tell
+ * which moment it is.
+ */
+#include "0-bio/block_dev.h"
+#include "tests/lib/crash_dev.h"
+#include "tests/lib/test_rand.h"
+#include "tests/unit/5-disk/disk_fixture.h"
+
+#define DISK_BLOCKS (8 * MIB / MLS_BLOCK_BYTES)
+#define WRITES_MAX 40000u
+
+struct policy {
+	struct disk_fixture f;
+	struct mls_block_dev *medium;
+	struct crash_dev *crash;
+	struct mls_disk *disk;
+	struct test_rand r;
+	uint64_t version[DISK_BLOCKS];
+	uint32_t history[WRITES_MAX + 1];	/* the LBA of write N */
+	uint64_t nr_written;
+};
+
+static void policy_init(struct policy *p, bool strict, bool inline_work)
+{
+	memset(p, 0, sizeof *p);
+	test_rand_seed(&p->r, 5);
+	fixture_init(&p->f, DISK_BLOCKS * MLS_BLOCK_BYTES, 0);
+	p->medium = p->f.dev;
+	p->crash = crash_dev_new(p->medium, NULL);
+	ck_assert(p->crash);
+	p->f.dev = &p->crash->base;
+	p->f.opts.strict_sync = strict;
+	p->f.opts.inline_work = inline_work;
+	p->disk = fixture_open(&p->f);
+}
+
+static void policy_release(struct policy *p)
+{
+	mls_block_dev_destroy(p->f.dev);
+	mls_block_dev_destroy(p->medium);
+}
+
+static int policy_write(struct policy *p, uint64_t lba)
+{
+	int err = block_write(p->disk, lba, p->nr_written + 1);
+
+	ck_assert_uint_lt(p->nr_written, WRITES_MAX);
+	if (!err) {
+		p->version[lba] = ++p->nr_written;
+		p->history[p->nr_written] = (uint32_t)lba;
+	}
+	return err;
+}
+
+static void policy_discard(struct policy *p, uint64_t lba)
+{
+	ck_assert_int_eq(mls_disk_discard(p->disk, lba * MLS_BLOCK_BYTES, MLS_BLOCK_BYTES), 0);
+	p->version[lba] = 0;
+}
+
+static void check_all(struct mls_disk *disk, const uint64_t *version)
+{
+	for (uint64_t lba = 0; lba < DISK_BLOCKS; lba++)
+		ck_assert_msg(block_is(disk, lba, version[lba]), "LBA %llu isn't of version %llu",
+			      (unsigned long long)lba, (unsigned long long)version[lba]);
+}
+
+static struct mls_disk_stat stat_of(struct mls_disk *disk)
+{
+	struct mls_disk_stat stat;
+
+	mls_disk_stat(disk, &stat);
+	return stat;
+}
+
+/* ---- A crash now, on a copy ---- */
+
+struct aftermath {
+	struct disk_fixture f;
+	struct mls_disk *disk;
+};
+
+static void crash_now(struct policy *p, struct aftermath *after, uint64_t seed)
+{
+	after->f = p->f;
+	after->f.dev = crash_dev_image(p->crash, seed);
+	ck_assert(after->f.dev);
+	after->disk = fixture_open(&after->f);
+}
+
+static void aftermath_release(struct aftermath *after)
+{
+	ck_assert_int_eq(mls_disk_close(after->disk), 0);
+	mls_block_dev_destroy(after->f.dev);
+}
+
+/* The newest version there is. */
+static uint64_t newest_version(struct mls_disk *disk)
+{
+	uint64_t newest = 0;
+
+	for (uint64_t lba = 0; lba < DISK_BLOCKS; lba++) {
+		uint64_t block[MLS_BLOCK_BYTES / 8];
+
+		ck_assert_int_eq(mls_disk_read(disk, lba * MLS_BLOCK_BYTES, block, sizeof block), 0);
+		newest = block[1] > newest ? block[1] : newest;
+	}
+	return newest;
+}
+
+/* The disk after a crash is as of one moment; which one. */
+static uint64_t check_moment(struct policy *p, uint64_t seed)
+{
+	static uint64_t version[DISK_BLOCKS];
+	struct aftermath after;
+	uint64_t moment;
+
+	crash_now(p, &after, seed);
+	moment = newest_version(after.disk);
+	memset(version, 0, sizeof version);
+	for (uint64_t n = 1; n <= moment; n++)
+		version[p->history[n]] = n;
+	check_all(after.disk, version);
+	aftermath_release(&after);
+	return moment;
+}
+
+/* ---- early ---- */
+
+/* Goal: without any sync of the user's, writes of many times the free space go on, and each early sync is complete. */
+START_TEST(early_syncs_are_whole)
+{
+	struct policy *p = calloc(1, sizeof *p);
+	uint64_t early = 0, moments = 0;
+
+	ck_assert(p);
+	policy_init(p, false, true);
+	for (uint64_t i = 0; i < 10 * DISK_BLOCKS; i++) {
+		uint64_t lba = i < DISK_BLOCKS ? i : test_rand_below(&p->r, DISK_BLOCKS), acknowledged = p->nr_written;
+		uint64_t now;
+
+		ck_assert_int_eq(policy_write(p, lba), 0);
+		now = stat_of(p->disk).early_syncs;
+		if (now == early)
+			continue;
+		early = now;
+		/* It was made within this write: all before it are in it. Not each one is tried: it takes a while. */
+		if (early <= 3 || early % 16 == 0) {
+			ck_assert_uint_ge(check_moment(p, early), acknowledged);
+			moments++;
+		}
+	}
+	ck_assert_uint_ge(moments, 4);
+	ck_assert_uint_eq(stat_of(p->disk).syncs, 0);
+	check_all(p->disk, p->version);
+	ck_assert_int_eq(mls_disk_close(p->disk), 0);
+	policy_release(p);
+	free(p);
+}
+END_TEST
+
+/* Goal: the same with the cleaner's threads. */
+START_TEST(early_syncs_let_threads_go_on)
+{
+	struct policy *p = calloc(1, sizeof *p);
+
+	ck_assert(p);
+	policy_init(p, false, false);
+	for (uint64_t i = 0; i < 4 * DISK_BLOCKS; i++)
+		ck_assert_int_eq(policy_write(p, i < DISK_BLOCKS ? i : test_rand_below(&p->r, DISK_BLOCKS)), 0);
+	ck_assert_uint_gt(stat_of(p->disk).early_syncs, 0);
+	ck_assert_uint_eq(stat_of(p->disk).syncs, 0);
+	check_all(p->disk, p->version);
+	ck_assert_int_eq(mls_disk_close(p->disk), 0);
+	p->disk = fixture_open(&p->f);
+	check_all(p->disk, p->version);
+	ck_assert_int_eq(mls_disk_close(p->disk), 0);
+	policy_release(p);
+	free(p);
+}
+END_TEST
+
+/* ---- strict ---- */
+
+/* Random overwrites until there is no space; how many. */
+static uint64_t overwrite_until_full(struct policy *p, uint64_t nr_live)
+{
+	uint64_t nr = 0;
+	int err;
+
+	while ((err = policy_write(p, test_rand_below(&p->r, nr_live))) == 0)
+		nr++;
+	ck_assert_int_eq(err, MLS_ENOSPC);
+	return nr;
+}
+
+/*
+ * Goal: round after round: ENOSPC after as many writes as the synced state leaves space for; all that was synced
+ * is what a crash would leave; nobody but the user syncs; a sync brings the space back.
+ */
+START_TEST(strict_answers_no_space_and_keeps_what_was_synced)
+{
+	struct policy *p = calloc(1, sizeof *p);
+	uint64_t *synced = calloc(DISK_BLOCKS, sizeof *synced), nr_live = DISK_BLOCKS / 2;
+
+	ck_assert(p && synced);
+	policy_init(p, true, _i == 0);
+	for (uint64_t lba = 0; lba < nr_live; lba++)
+		ck_assert_int_eq(policy_write(p, lba), 0);
+	ck_assert_int_eq(mls_disk_sync(p->disk), 0);
+	for (unsigned round = 0; round < 4; round++) {
+		struct mls_disk_stat before = stat_of(p->disk), full;
+		struct aftermath after;
+		uint64_t nr;
+
+		memcpy(synced, p->version, sizeof p->version);
+		nr = overwrite_until_full(p, nr_live);
+		full = stat_of(p->disk);
+		ck_assert_uint_eq(full.early_syncs, 0);
+		ck_assert_uint_eq(full.sync_id, before.sync_id);
+		/* Not before a good part of what was free is used. */
+		ck_assert_msg(nr >= before.nr_free_runs * before.run_blocks / 3,
+			      "round %u: no space after %llu writes, %llu runs of %llu blocks were free", round,
+			      (unsigned long long)nr, (unsigned long long)before.nr_free_runs,
+			      (unsigned long long)before.run_blocks);
+		/* Cleaning may still have found a little; then it stays so. */
+		for (unsigned again = 0, refused = 0; refused < 5; again++) {
+			refused = policy_write(p, again % nr_live) == MLS_ENOSPC ? refused + 1 : 0;
+			ck_assert_uint_lt(again, nr_live / 4);
+		}
+		for (uint64_t lba = round; lba < nr_live; lba += 64)
+			policy_discard(p, lba);
+		check_all(p->disk, p->version);
+		crash_now(p, &after, round);
+		check_all(after.disk, synced);
+		aftermath_release(&after);
+		ck_assert_uint_eq(stat_of(p->disk).sync_id, before.sync_id);
+		ck_assert_int_eq(mls_disk_sync(p->disk), 0);
+		ck_assert_uint_eq(stat_of(p->disk).sync_id, before.sync_id + 1);
+	}
+	ck_assert_int_eq(mls_disk_close(p->disk), 0);
+	p->disk = fixture_open(&p->f);
+	check_all(p->disk, p->version);
+	ck_assert_int_eq(mls_disk_close(p->disk), 0);
+	policy_release(p);
+	free(synced);
+	free(p);
+}
+END_TEST
+
+/* Goal: a program that syncs often enough is never refused, however much it writes. */
+START_TEST(strict_goes_on_with_syncs)
+{
+	struct policy *p = calloc(1, sizeof *p);
+	uint64_t nr_live = DISK_BLOCKS / 2;
+
+	ck_assert(p);
+	policy_init(p, true, _i == 0);
+	for (uint64_t i = 0; i < 8 * nr_live; i++) {
+		int err = policy_write(p, i < nr_live ? i : test_rand_below(&p->r, nr_live));
+		struct mls_disk_stat stat = stat_of(p->disk);
+
+		ck_assert_msg(err == 0, "write %llu: %s, %llu runs free, %llu segments", (unsigned long long)i,
+			      mls_strerror(err), (unsigned long long)stat.nr_free_runs, (unsigned long long)stat.nr_segments);
+		if (i % 100 == 0)
+			ck_assert_int_eq(mls_disk_sync(p->disk), 0);
+	}
+	ck_assert_uint_eq(stat_of(p->disk).early_syncs, 0);
+	check_all(p->disk, p->version);
+	ck_assert_int_eq(mls_disk_close(p->disk), 0);
+	policy_release(p);
+	free(p);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("policy");
+	TCase *tc = tcase_create("policy");
+	SRunner *runner;
+	int failed;
+
+	tcase_set_timeout(tc, 120);
+	tcase_add_test(tc, early_syncs_are_whole);
+	tcase_add_test(tc, early_syncs_let_threads_go_on);
+	tcase_add_loop_test(tc, strict_answers_no_space_and_keeps_what_was_synced, 0, 2);
+	tcase_add_loop_test(tc, strict_goes_on_with_syncs, 0, 2);
+	suite_add_tcase(s, tc);
+	runner = srunner_create(s);
+	srunner_run_all(runner, CK_ENV);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? 1 : 0;
+}
