@@ -3,11 +3,11 @@
 #include "tools/dump_args.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/cli_options.h"
 
 static const char help_text[] =
 	"Usage: mlsdisk-dump [--json] [--key-file=FILE] [--trusted-store=URI] BACKING [SECTION [ARG]]\n"
@@ -36,17 +36,15 @@ static const char help_text[] =
 	"Exit status: 0 done, 1 I/O or system error, 2 usage, 3 wrong key or not an MlsDisk, 4 integrity\n"
 	"violation, 5 rollback or store mismatch, 6 in use. With 4 and 5, all that can be seen was shown.\n";
 
-enum { OPT_JSON = 256, OPT_KEY_FILE, OPT_TRUSTED_STORE, OPT_DATA, OPT_SVG, OPT_HELP, OPT_VERSION };
+enum { OPT_JSON = 256, OPT_DATA, OPT_SVG };
 
 static const struct option long_options[] = {
 	{ "json", no_argument, NULL, OPT_JSON },
-	{ "key-file", required_argument, NULL, OPT_KEY_FILE },
-	{ "trusted-store", required_argument, NULL, OPT_TRUSTED_STORE },
+	MLS_CLI_OPTION_KEY_FILE,
+	MLS_CLI_OPTION_TRUSTED_STORE,
 	{ "data", no_argument, NULL, OPT_DATA },
 	{ "svg", required_argument, NULL, OPT_SVG },
-	{ "help", no_argument, NULL, OPT_HELP },
-	{ "version", no_argument, NULL, OPT_VERSION },
-	{ NULL, 0, NULL, 0 },
+	MLS_CLI_OPTIONS_END,
 };
 
 const struct dump_section dump_sections[] = {
@@ -122,6 +120,7 @@ static int parse_operands(struct dump_args *args, int nr, char **operands)
 
 int dump_args_parse(struct dump_args *args, int argc, char **argv, bool *go_on)
 {
+	struct mls_cli_options shared = { .help_text = help_text };
 	int option, status;
 
 	*go_on = false;
@@ -130,28 +129,19 @@ int dump_args_parse(struct dump_args *args, int argc, char **argv, bool *go_on)
 		case OPT_JSON:
 			args->json = true;
 			break;
-		case OPT_KEY_FILE:
-			args->key_file = optarg;
-			break;
-		case OPT_TRUSTED_STORE:
-			args->store_uri = optarg;
-			break;
 		case OPT_DATA:
 			args->data = true;
 			break;
 		case OPT_SVG:
 			args->svg = optarg;
 			break;
-		case OPT_HELP:
-			fputs(help_text, stdout);
-			return mls_cli_end_stdout();
-		case OPT_VERSION:
-			return mls_cli_version();
 		default:
-			fprintf(stderr, "Try '%s --help'.\n", mls_cli_program());
-			return MLS_CLI_USAGE;
+			if (mls_cli_take_option(&shared, option, &status) == MLS_CLI_EXIT)
+				return status;
 		}
 	}
+	args->key_file = shared.key_file;
+	args->store_uri = shared.trusted_store;
 	status = parse_operands(args, argc - optind, argv + optind);
 	*go_on = !status;
 	return status;

@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +12,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/cli_options.h"
 #include "cli/cli_size.h"
 
 #define FILE_STEP_BYTES (UINT64_C(1) << 20)
@@ -38,28 +38,21 @@ static const char help_text[] =
 	"Exit status: 0 done, 1 I/O or system error, or BACKING holds something, 2 usage, 3 wrong key or\n"
 	"not an MlsDisk, 4 integrity violation, 5 trusted store of another disk, 6 in use.\n";
 
-enum { OPT_SIZE = 256, OPT_BACKING_SIZE, OPT_KEY_FILE, OPT_TRUSTED_STORE, OPT_FORCE, OPT_HELP, OPT_VERSION };
+enum { OPT_SIZE = 256, OPT_BACKING_SIZE, OPT_FORCE };
 
 static const struct option long_options[] = {
 	{ "size", required_argument, NULL, OPT_SIZE },
 	{ "backing-size", required_argument, NULL, OPT_BACKING_SIZE },
-	{ "key-file", required_argument, NULL, OPT_KEY_FILE },
-	{ "trusted-store", required_argument, NULL, OPT_TRUSTED_STORE },
+	MLS_CLI_OPTION_KEY_FILE,
+	MLS_CLI_OPTION_TRUSTED_STORE,
 	{ "force", no_argument, NULL, OPT_FORCE },
-	{ "help", no_argument, NULL, OPT_HELP },
-	{ "version", no_argument, NULL, OPT_VERSION },
-	{ NULL, 0, NULL, 0 },
+	MLS_CLI_OPTIONS_END,
 };
-
-static int print_help(void)
-{
-	fputs(help_text, stdout);
-	return mls_cli_end_stdout();
-}
 
 int format_args_parse(struct format_args *args, int argc, char **argv, bool *go_on)
 {
-	int option;
+	struct mls_cli_options shared = { .help_text = help_text };
+	int option, status;
 
 	*go_on = false;
 	while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
@@ -72,24 +65,16 @@ int format_args_parse(struct format_args *args, int argc, char **argv, bool *go_
 			if (mls_cli_parse_size("--backing-size", optarg, &args->backing_bytes))
 				return MLS_CLI_USAGE;
 			break;
-		case OPT_KEY_FILE:
-			args->key_file = optarg;
-			break;
-		case OPT_TRUSTED_STORE:
-			args->store_uri = optarg;
-			break;
 		case OPT_FORCE:
 			args->force = true;
 			break;
-		case OPT_HELP:
-			return print_help();
-		case OPT_VERSION:
-			return mls_cli_version();
 		default:
-			fprintf(stderr, "Try '%s --help'.\n", mls_cli_program());
-			return MLS_CLI_USAGE;
+			if (mls_cli_take_option(&shared, option, &status) == MLS_CLI_EXIT)
+				return status;
 		}
 	}
+	args->key_file = shared.key_file;
+	args->store_uri = shared.trusted_store;
 	if (optind == argc)
 		return mls_cli_usage("BACKING is missing: the file or block device to make the disk on");
 	if (optind + 1 < argc)

@@ -3,11 +3,11 @@
 #include "fsck_args.h"
 
 #include <ctype.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "cli/cli.h"
+#include "cli/cli_options.h"
 
 static const char help_text[] =
 	"Usage: mlsdisk-fsck [-n|-p|-y] [--data] [-C FD] [--json] [--salvage=FILE]\n"
@@ -33,17 +33,15 @@ static const char help_text[] =
 	"Exit status, added up: 0 clean, 1 faults corrected, 4 faults left, 8 the check couldn't be done\n"
 	"(in use, wrong key, not an MlsDisk, I/O error), 16 usage, 32 cancelled.\n";
 
-enum { OPT_DATA = 256, OPT_JSON, OPT_SALVAGE, OPT_KEY_FILE, OPT_TRUSTED_STORE, OPT_HELP, OPT_VERSION };
+enum { OPT_DATA = 256, OPT_JSON, OPT_SALVAGE };
 
 static const struct option long_options[] = {
 	{ "data", no_argument, NULL, OPT_DATA },
 	{ "json", no_argument, NULL, OPT_JSON },
 	{ "salvage", required_argument, NULL, OPT_SALVAGE },
-	{ "key-file", required_argument, NULL, OPT_KEY_FILE },
-	{ "trusted-store", required_argument, NULL, OPT_TRUSTED_STORE },
-	{ "help", no_argument, NULL, OPT_HELP },
-	{ "version", no_argument, NULL, OPT_VERSION },
-	{ NULL, 0, NULL, 0 },
+	MLS_CLI_OPTION_KEY_FILE,
+	MLS_CLI_OPTION_TRUSTED_STORE,
+	MLS_CLI_OPTIONS_END,
 };
 
 static int usage(const char *message)
@@ -64,7 +62,12 @@ static int parse_fd(const char *text, int *fd)
 	return 0;
 }
 
-/* One option; 0, or FSCK_USAGE. *mode: the letter given, or 0. */
+static int fsck_status(int cli_status)
+{
+	return cli_status == MLS_CLI_USAGE ? FSCK_USAGE : cli_status ? FSCK_FAILED : FSCK_CLEAN;
+}
+
+/* One option of ours. Returns 0 or FSCK_USAGE. *mode: the letter given, or 0. */
 static int take(struct fsck_args *args, int option, int *mode)
 {
 	switch (option) {
@@ -84,38 +87,31 @@ static int take(struct fsck_args *args, int option, int *mode)
 	case OPT_JSON:
 		args->json = true;
 		return 0;
-	case OPT_SALVAGE:
+	default:
 		args->salvage = optarg;
 		return 0;
-	case OPT_KEY_FILE:
-		args->key_file = optarg;
-		return 0;
-	case OPT_TRUSTED_STORE:
-		args->store_uri = optarg;
-		return 0;
-	default:
-		fprintf(stderr, "Try '%s --help'.\n", mls_cli_program());
-		return FSCK_USAGE;
 	}
 }
 
 int fsck_args_parse(struct fsck_args *args, int argc, char **argv, bool *go_on)
 {
+	struct mls_cli_options shared = { .help_text = help_text };
 	int option, mode = 0, status;
 
 	*go_on = false;
 	*args = (struct fsck_args){ .progress_fd = -1 };
 	while ((option = getopt_long(argc, argv, "npyC:", long_options, NULL)) != -1) {
-		if (option == OPT_HELP) {
-			fputs(help_text, stdout);
-			return mls_cli_end_stdout() ? FSCK_FAILED : FSCK_CLEAN;
+		if (option == '?' || option >= MLS_CLI_OPT_KEY_FILE) {
+			if (mls_cli_take_option(&shared, option, &status) == MLS_CLI_EXIT)
+				return fsck_status(status);
+			continue;
 		}
-		if (option == OPT_VERSION)
-			return mls_cli_version() ? FSCK_FAILED : FSCK_CLEAN;
 		status = take(args, option, &mode);
 		if (status)
 			return status;
 	}
+	args->key_file = shared.key_file;
+	args->store_uri = shared.trusted_store;
 	if (optind == argc)
 		return usage("BACKING is missing: the file or block device that holds the disk");
 	if (optind + 1 < argc)

@@ -5,13 +5,13 @@
  * Slots are listed without a key; to change them takes a secret that opens the disk now, and the disk
  * for ourselves: BACKING stays locked from before the question for the secret to the last write.
  */
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "cli/cli.h"
+#include "cli/cli_options.h"
 #include "cli/cli_secret.h"
 #include "cli/cli_size.h"
 
@@ -35,15 +35,13 @@ static const char help_text[] =
 	"Exit status: 0 done, 1 I/O or system error, or no such slot to add to or remove, 2 usage, 3 wrong\n"
 	"key or not an MlsDisk, 4 integrity violation, 6 in use.\n";
 
-enum { OPT_KEY_FILE = 256, OPT_NEW_KEY_FILE, OPT_SLOT, OPT_HELP, OPT_VERSION };
+enum { OPT_NEW_KEY_FILE = 256, OPT_SLOT };
 
 static const struct option long_options[] = {
-	{ "key-file", required_argument, NULL, OPT_KEY_FILE },
+	MLS_CLI_OPTION_KEY_FILE,
 	{ "new-key-file", required_argument, NULL, OPT_NEW_KEY_FILE },
 	{ "slot", required_argument, NULL, OPT_SLOT },
-	{ "help", no_argument, NULL, OPT_HELP },
-	{ "version", no_argument, NULL, OPT_VERSION },
-	{ NULL, 0, NULL, 0 },
+	MLS_CLI_OPTIONS_END,
 };
 
 struct key_job {
@@ -167,30 +165,24 @@ static int parse_operands(struct key_job *job, int nr, char **operands)
 /* Returns an exit status; *go_on is false if all is done (--help) or wrong. */
 static int parse(struct key_job *job, int argc, char **argv, bool *go_on)
 {
+	struct mls_cli_options shared = { .help_text = help_text };
 	int option, status = MLS_CLI_DONE;
 
 	*go_on = false;
 	while (!status && (option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
 		switch (option) {
-		case OPT_KEY_FILE:
-			job->key_file = optarg;
-			break;
 		case OPT_NEW_KEY_FILE:
 			job->new_key_file = optarg;
 			break;
 		case OPT_SLOT:
 			status = parse_slot(job, optarg);
 			break;
-		case OPT_HELP:
-			fputs(help_text, stdout);
-			return mls_cli_end_stdout();
-		case OPT_VERSION:
-			return mls_cli_version();
 		default:
-			fprintf(stderr, "Try '%s --help'.\n", mls_cli_program());
-			return MLS_CLI_USAGE;
+			if (mls_cli_take_option(&shared, option, &status) == MLS_CLI_EXIT)
+				return status;
 		}
 	}
+	job->key_file = shared.key_file;
 	if (!status)
 		status = parse_operands(job, argc - optind, argv + optind);
 	*go_on = !status;

@@ -4,12 +4,12 @@
 #include "fuse/options.h"
 
 #include <fuse_opt.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/cli_options.h"
 #include "cli/cli_size.h"
 
 static const char help_text[] =
@@ -72,27 +72,21 @@ static int take_mount_options(struct mls_fuse_options *options, const char *list
 }
 
 enum {
-	OPT_KEY_FILE = 256,
-	OPT_TRUSTED_STORE,
-	OPT_ACCEPT_ROLLBACK,
+	OPT_ACCEPT_ROLLBACK = 256,
 	OPT_READ_ONLY,
 	OPT_CACHE_SIZE,
 	OPT_SYNC_POLICY,
-	OPT_HELP,
-	OPT_VERSION,
 };
 
 static const struct option long_options[] = {
-	{"key-file", required_argument, NULL, OPT_KEY_FILE},
-	{"trusted-store", required_argument, NULL, OPT_TRUSTED_STORE},
+	MLS_CLI_OPTION_KEY_FILE,
+	MLS_CLI_OPTION_TRUSTED_STORE,
 	{"accept-rollback", no_argument, NULL, OPT_ACCEPT_ROLLBACK},
 	{"read-only", no_argument, NULL, OPT_READ_ONLY},
 	{"cache-size", required_argument, NULL, OPT_CACHE_SIZE},
 	{"sync-policy", required_argument, NULL, OPT_SYNC_POLICY},
 	{"foreground", no_argument, NULL, 'f'},
-	{"help", no_argument, NULL, OPT_HELP},
-	{"version", no_argument, NULL, OPT_VERSION},
-	{NULL, 0, NULL, 0},
+	MLS_CLI_OPTIONS_END,
 };
 
 static int take_sync_policy(struct mls_fuse_options *options, const char *policy)
@@ -106,16 +100,10 @@ static int take_sync_policy(struct mls_fuse_options *options, const char *policy
 	return 0;
 }
 
-/* Returns an exit status, 0 to go on. */
+/* An option of ours alone. Returns an exit status, 0 to go on. */
 static int take_option(struct mls_fuse_options *options, int option)
 {
 	switch (option) {
-	case OPT_KEY_FILE:
-		options->key_file = optarg;
-		return 0;
-	case OPT_TRUSTED_STORE:
-		options->trusted_store = optarg;
-		return 0;
 	case OPT_ACCEPT_ROLLBACK:
 		options->accept_rollback = true;
 		return 0;
@@ -129,14 +117,11 @@ static int take_option(struct mls_fuse_options *options, int option)
 	case 'f':
 		options->foreground = true;
 		return 0;
-	case 'o':
+	default: /* -o */
 		if (!take_mount_options(options, optarg))
 			return 0;
 		mls_cli_error("out of memory");
 		return MLS_CLI_FAILED;
-	default:
-		fprintf(stderr, "Try 'mlsdisk-fuse --help'.\n");
-		return MLS_CLI_USAGE;
 	}
 }
 
@@ -159,23 +144,22 @@ static int take_operands(struct mls_fuse_options *options, int nr, char **operan
 enum mls_options_verdict mls_fuse_options_parse(struct mls_fuse_options *options, int argc, char **argv,
 						int *status)
 {
+	struct mls_cli_options shared = {.help_text = help_text};
 	int option;
 
 	*options = (struct mls_fuse_options){0};
 	while ((option = getopt_long(argc, argv, "fo:", long_options, NULL)) != -1) {
-		if (option == OPT_HELP) {
-			fputs(help_text, stdout);
-			*status = mls_cli_end_stdout();
-			return MLS_OPTIONS_EXIT;
-		}
-		if (option == OPT_VERSION) {
-			*status = mls_cli_version();
-			return MLS_OPTIONS_EXIT;
+		if (option == '?' || option >= MLS_CLI_OPT_KEY_FILE) {
+			if (mls_cli_take_option(&shared, option, status) == MLS_CLI_EXIT)
+				return MLS_OPTIONS_EXIT;
+			continue;
 		}
 		*status = take_option(options, option);
 		if (*status)
 			return MLS_OPTIONS_EXIT;
 	}
+	options->key_file = shared.key_file;
+	options->trusted_store = shared.trusted_store;
 	*status = take_operands(options, argc - optind, argv + optind);
 	return *status ? MLS_OPTIONS_EXIT : MLS_OPTIONS_RUN;
 }
