@@ -78,16 +78,21 @@ static int refuse_calls(scmp_filter_ctx filter)
 	return err;
 }
 
+static int refuse_family(scmp_filter_ctx filter, enum scmp_compare op, unsigned family)
+{
+	const struct scmp_arg_cmp first = {.arg = 0, .op = op, .datum_a = family};
+
+	return seccomp_rule_add_array(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socket), 1, &first);
+}
+
 /* syslog and a TPM's software behind a socket speak AF_UNIX; such a TPM may also be across a network. */
 static int refuse_sockets(scmp_filter_ctx filter, bool network)
 {
-	int err = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socket), 1,
-				   SCMP_A0(SCMP_CMP_GE, NR_FAMILIES));
+	int err = refuse_family(filter, SCMP_CMP_GE, NR_FAMILIES);
 
 	for (unsigned family = 0; family < NR_FAMILIES && !err; family++)
 		if (family != AF_UNIX && !(network && (family == AF_INET || family == AF_INET6)))
-			err = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socket), 1,
-					       SCMP_A0(SCMP_CMP_EQ, family));
+			err = refuse_family(filter, SCMP_CMP_EQ, family);
 	return err;
 }
 
