@@ -148,7 +148,8 @@ static void unhash_locked(struct shard *s, struct mls_cached_block *block)
 	block->hashed = false;
 }
 
-struct mls_cached_block *mls_block_cache_lookup(struct mls_block_cache *cache, uint64_t log_id, uint64_t pos)
+static struct mls_cached_block *find_and_pin(struct mls_block_cache *cache, uint64_t log_id, uint64_t pos,
+					     bool use)
 {
 	uint64_t hash = key_hash(log_id, pos);
 	struct mls_cached_block *block;
@@ -161,13 +162,22 @@ struct mls_cached_block *mls_block_cache_lookup(struct mls_block_cache *cache, u
 	block = find_locked(s, hash, log_id, pos);
 	if (block) {
 		__atomic_add_fetch(&block->refs, 1, __ATOMIC_RELAXED);
-		block->recent = true;
-		s->hits++;
-	} else {
-		s->misses++;
+		block->recent |= use;
 	}
+	s->hits += use && block;
+	s->misses += use && !block;
 	pthread_mutex_unlock(&s->lock);
 	return block;
+}
+
+struct mls_cached_block *mls_block_cache_lookup(struct mls_block_cache *cache, uint64_t log_id, uint64_t pos)
+{
+	return find_and_pin(cache, log_id, pos, true);
+}
+
+struct mls_cached_block *mls_block_cache_peek(struct mls_block_cache *cache, uint64_t log_id, uint64_t pos)
+{
+	return find_and_pin(cache, log_id, pos, false);
 }
 
 /* Memory for some more blocks, which are then free. Without memory nothing changes. */

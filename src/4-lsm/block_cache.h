@@ -34,6 +34,8 @@ void mls_block_cache_free(struct mls_block_cache *cache);	/* nothing may be pinn
 
 /* The block, pinned; NULL: not there. Counts a hit or a miss. */
 struct mls_cached_block *mls_block_cache_lookup(struct mls_block_cache *cache, uint64_t log_id, uint64_t pos);
+/* Likewise, for who reads it once: neither counted nor a reason to keep it. */
+struct mls_cached_block *mls_block_cache_peek(struct mls_block_cache *cache, uint64_t log_id, uint64_t pos);
 
 /*
  * Room for a block that nobody else sees yet, pinned; its data is undefined. NULL: no room. Fill in

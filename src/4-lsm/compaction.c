@@ -29,7 +29,7 @@
 #include "base/err.h"
 #include "base/log.h"
 
-#define AHEAD_BLOCKS 16u
+#define AHEAD_BLOCKS 128u	/* a read waits behind megabytes of segments: better few of them */
 #define LEVEL_FACTOR 10u
 #define LEVEL_1_MEMTABLES 4u
 #define JOIN_MAX 8u		/* small neighbours on each side */
@@ -318,7 +318,7 @@ static int remove_inputs(struct job *job, unsigned from, unsigned to)
 
 static bool all_told(const struct mls_table_set *set, unsigned from, unsigned to)
 {
-	while (from < to && set->tables[from].sst->told)
+	while (from < to && __atomic_load_n(&set->tables[from].sst->told, __ATOMIC_RELAXED))
 		from++;
 	return from == to;
 }
@@ -360,7 +360,7 @@ int mls_compaction_run(struct mls_lsm *lsm, struct mls_compaction *c)
 	struct job job = { .c = c };
 	int err;
 
-	if (mls_lsm_tell_locked(lsm))
+	if (mls_lsm_tell(lsm))
 		mls_debug("index: couldn't tell what is hidden now");
 	err = run_tx(&job, lsm);
 	mls_table_set_put(c->set);

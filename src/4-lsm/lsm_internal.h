@@ -7,6 +7,7 @@
  *          compaction.c  table_tx.c
  * Locks    In the order taken (doc/design.md 11):
  *            compact_lock   one compaction at a time; held over its I/O
+ *            tell_lock      who tells what is hidden; held over its I/O
  *            mem_lock       everything below the mark; never over I/O. Listener calls born and
  *                           died come with it held.
  *            state.lock     lsm_state.h
@@ -47,7 +48,8 @@ struct mls_lsm {
 	struct mls_lsm_state state;
 
 	pthread_mutex_t compact_lock;
-	bool telling;				/* under compact_lock: see lsm_shadow.c */
+	pthread_mutex_t tell_lock;
+	bool telling;				/* set under compact_lock and tell_lock: see lsm_shadow.c */
 	uint64_t cursors[MLS_NR_LEVELS];	/* under compact_lock: round robin, next LBA */
 
 	pthread_mutex_t mem_lock;
@@ -125,8 +127,8 @@ void mls_lsm_forget(struct mls_lsm *lsm);
 
 /* ---- lsm_shadow.c ---- */
 
-/* Tell the listener what is hidden, if anybody wants to know. Under compact_lock, without mem_lock. */
-int mls_lsm_tell_locked(struct mls_lsm *lsm);
+/* Tell the listener what is hidden, if anybody wants to know. Without tell_lock and mem_lock. */
+int mls_lsm_tell(struct mls_lsm *lsm);
 
 /* ---- flush.c ---- */
 

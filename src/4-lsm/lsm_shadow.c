@@ -10,58 +10,132 @@
  *
  * It is a hint: an error leaves tables untold, and their records may be told again.
  *
- * Under compact_lock: the tables read here aren't removed meanwhile, and `told` changes by nobody else.
+ * Under tell_lock alone, so that the cleaner doesn't wait for a compaction. What it tells then it finds in
+ * the tables as they were: those that are being compacted were told before. A newer table hides the newest
+ * record beneath, which a compaction never drops. `told` becomes true under tell_lock, or before a table
+ * is published. The switch alone needs both locks: no compaction under way then could drop untold tables.
+ *
+ * The tables beneath are walked side by side with the one to be told, in large reads.
  */
+#include <stdlib.h>
+
 #include "4-lsm/lsm_internal.h"
 #include "4-lsm/sst_block.h"
 #include "base/checked.h"
 #include "base/err.h"
 
-/* The next older record of lba beneath table i, which is in level. */
-static int find_beneath(const struct mls_table_set *set, unsigned i, uint64_t lba, struct mls_index_rec *rec,
-			size_t *nr_missing)
+/* One table of level 0, or a level: tables [at, to) of the set, which are disjoint and ascend. */
+struct layer {
+	unsigned at, to;
+	struct mls_sst_iter *iter;	/* of table at; NULL: not looked at yet */
+	struct mls_index_rec rec;	/* given last by iter */
+	bool has_rec;
+};
+
+struct beneath {
+	const struct mls_table_set *set;
+	struct layer *layers;		/* newest first */
+	unsigned nr_layers;
+};
+
+static int beneath_init(struct beneath *b, const struct mls_table_set *set, unsigned i)
 {
-	unsigned level = set->tables[i].meta.level;
+	unsigned level = set->tables[i].meta.level, nr = 0;
+
+	*b = (struct beneath){ .set = set };
+	b->layers = calloc((size_t)set->first[1] + MLS_NR_LEVELS, sizeof *b->layers);
+	if (!b->layers)
+		return MLS_ENOMEM;
+	for (unsigned k = i + 1; level == 0 && k < set->first[1]; k++)
+		b->layers[nr++] = (struct layer){ .at = k, .to = k + 1 };
+	for (unsigned l = level + 1; l < MLS_NR_LEVELS; l++)
+		b->layers[nr++] = (struct layer){ .at = set->first[l], .to = set->first[l + 1] };
+	b->nr_layers = nr;
+	return 0;
+}
+
+static void layer_next_table(struct layer *layer)
+{
+	mls_sst_iter_free(layer->iter);
+	layer->iter = NULL;
+	layer->has_rec = false;
+	layer->at++;
+}
+
+static void beneath_release(struct beneath *b)
+{
+	for (unsigned i = 0; i < b->nr_layers; i++)
+		layer_next_table(&b->layers[i]);
+	free(b->layers);
+}
+
+/* Is lba in the layer? Asked in ascending order. */
+static int layer_find(struct layer *layer, const struct mls_table_set *set, uint64_t lba, bool *found)
+{
 	int err = 0;
 
-	for (unsigned k = i + 1; !err && *nr_missing && level == 0 && k < set->first[1]; k++)
-		if (set->tables[k].meta.info.min_lba <= lba && set->tables[k].meta.info.max_lba >= lba)
-			err = mls_sst_get_range(set->tables[k].sst, lba, 1, rec, nr_missing);
-	for (unsigned l = level + 1; !err && *nr_missing && l < MLS_NR_LEVELS; l++) {
-		unsigned from, to;
+	while (!err && layer->at < layer->to && !(layer->has_rec && layer->rec.lba >= lba)) {
+		const struct mls_table *table = &set->tables[layer->at];
 
-		mls_table_set_overlap(set, l, lba, lba, &from, &to);
-		if (from < to)
-			err = mls_sst_get_range(set->tables[from].sst, lba, 1, rec, nr_missing);
+		if (table->meta.info.max_lba < lba) {
+			layer_next_table(layer);
+			continue;
+		}
+		if (table->meta.info.min_lba > lba)
+			break;
+		if (layer->iter)
+			mls_sst_iter_skip(layer->iter, lba);
+		else
+			err = mls_sst_iter_new(&layer->iter, table->sst, lba, 0);
+		if (!err)
+			err = mls_sst_iter_next(layer->iter, &layer->rec);
+		layer->has_rec = !err;
+	}
+	*found = !err && layer->has_rec && layer->rec.lba == lba;
+	return err;
+}
+
+static int tell_record(struct mls_lsm *lsm, struct beneath *b, uint64_t lba)
+{
+	bool found = false;
+	int err = 0;
+
+	for (unsigned i = 0; !err && !found && i < b->nr_layers; i++) {
+		struct layer *layer = &b->layers[i];
+
+		err = layer_find(layer, b->set, lba, &found);
+		if (found && layer->rec.hba != MLS_HBA_NONE)
+			lsm->listener.shadowed(lsm->listener.arg, layer->rec.hba);
 	}
 	return err;
 }
 
 static int tell_table(struct mls_lsm *lsm, const struct mls_table_set *set, unsigned i)
 {
-	struct mls_sst_iter *iter;
-	struct mls_index_rec rec, older;
-	int err = mls_sst_iter_new(&iter, set->tables[i].sst, 0, 0);
+	struct beneath b;
+	struct mls_sst_iter *iter = NULL;
+	struct mls_index_rec rec;
+	int err = beneath_init(&b, set, i);
 
 	if (err)
 		return err;
-	while (!__atomic_load_n(&lsm->stopping, __ATOMIC_RELAXED) && (err = mls_sst_iter_next(iter, &rec)) == 0) {
-		size_t nr_missing = 1;
-
-		mls_lookup_init(&older, 1);
-		err = find_beneath(set, i, rec.lba, &older, &nr_missing);
-		if (err)
+	err = mls_sst_iter_new(&iter, set->tables[i].sst, 0, 0);
+	while (!err && !__atomic_load_n(&lsm->stopping, __ATOMIC_RELAXED)) {
+		err = mls_sst_iter_next(iter, &rec);
+		if (err == MLS_ENOENT) {
+			__atomic_store_n(&set->tables[i].sst->told, true, __ATOMIC_RELAXED);
+			err = 0;
 			break;
-		if (nr_missing == 0 && older.hba != MLS_HBA_NONE)
-			lsm->listener.shadowed(lsm->listener.arg, older.hba);
+		}
+		if (!err)
+			err = tell_record(lsm, &b, rec.lba);
 	}
 	mls_sst_iter_free(iter);
-	if (err == MLS_ENOENT)
-		set->tables[i].sst->told = true;
-	return err == MLS_ENOENT ? 0 : err;
+	beneath_release(&b);
+	return err;
 }
 
-int mls_lsm_tell_locked(struct mls_lsm *lsm)
+static int tell_locked(struct mls_lsm *lsm)
 {
 	struct mls_table_set *set;
 	unsigned deepest = MLS_NR_LEVELS - 1;
@@ -76,19 +150,36 @@ int mls_lsm_tell_locked(struct mls_lsm *lsm)
 		deepest--;
 	/* Disjoint and with nothing beneath: the deepest level hides nothing. */
 	for (unsigned i = 0; !err && i < set->nr; i++)
-		if (!set->tables[i].sst->told && (set->tables[i].meta.level < deepest || deepest == 0))
+		if (!__atomic_load_n(&set->tables[i].sst->told, __ATOMIC_RELAXED) &&
+		    (set->tables[i].meta.level < deepest || deepest == 0))
 			err = tell_table(lsm, set, i);
 	mls_table_set_put(set);
 	return err;
 }
 
-int mls_lsm_tell_shadowed(struct mls_lsm *lsm)
+int mls_lsm_tell(struct mls_lsm *lsm)
 {
 	int err;
 
-	pthread_mutex_lock(&lsm->compact_lock);
-	lsm->telling = true;
-	err = mls_lsm_tell_locked(lsm);
-	pthread_mutex_unlock(&lsm->compact_lock);
+	pthread_mutex_lock(&lsm->tell_lock);
+	err = tell_locked(lsm);
+	pthread_mutex_unlock(&lsm->tell_lock);
 	return err;
+}
+
+int mls_lsm_tell_shadowed(struct mls_lsm *lsm)
+{
+	bool telling;
+
+	pthread_mutex_lock(&lsm->tell_lock);
+	telling = lsm->telling;
+	pthread_mutex_unlock(&lsm->tell_lock);
+	if (!telling) {
+		pthread_mutex_lock(&lsm->compact_lock);
+		pthread_mutex_lock(&lsm->tell_lock);
+		lsm->telling = true;
+		pthread_mutex_unlock(&lsm->tell_lock);
+		pthread_mutex_unlock(&lsm->compact_lock);
+	}
+	return mls_lsm_tell(lsm);
 }

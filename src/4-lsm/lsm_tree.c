@@ -121,6 +121,7 @@ int mls_lsm_new(struct mls_lsm **out, struct mls_tx_store *store, struct mls_jou
 	lsm->next_age = 1;
 	mls_lsm_state_init(&lsm->state);
 	pthread_mutex_init(&lsm->compact_lock, NULL);
+	pthread_mutex_init(&lsm->tell_lock, NULL);
 	pthread_mutex_init(&lsm->mem_lock, NULL);
 	pthread_cond_init(&lsm->work, NULL);
 	pthread_cond_init(&lsm->done, NULL);
@@ -151,6 +152,7 @@ void mls_lsm_free(struct mls_lsm *lsm)
 	pthread_cond_destroy(&lsm->done);
 	pthread_cond_destroy(&lsm->work);
 	pthread_mutex_destroy(&lsm->mem_lock);
+	pthread_mutex_destroy(&lsm->tell_lock);
 	pthread_mutex_destroy(&lsm->compact_lock);
 	free(lsm);
 }

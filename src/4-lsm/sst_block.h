@@ -22,7 +22,7 @@ struct mls_sst {
 	uint64_t nr_record_blocks;
 	uint32_t refs;			/* atomic */
 	bool dead;			/* atomic */
-	bool told;			/* under compact_lock: see lsm_shadow.c */
+	bool told;			/* atomic: see lsm_shadow.c */
 };
 
 static inline uint64_t mls_sst_nr_record_blocks(uint64_t nr_records)

@@ -1,13 +1,19 @@
 /* SPDX-License-Identifier: MPL-2.0 */
 /*
  * sst_iter.c - why it exists: a merge reads whole tables once. It needs large reads, and a cache that
- * random lookups filled must not be emptied for it.
+ * random lookups filled must not be emptied for it. What is in the cache anyway is taken from there.
+ *
+ * Whoever looks for LBAs in ascending order skips: near by, blocks are read on in one go (a transfer costs
+ * more than the blocks between); after a wide jump, the one block alone.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "4-lsm/sst_block.h"
 #include "base/buf.h"
 #include "base/checked.h"
+
+#define NEAR_BLOCKS 16u
 
 struct mls_sst_iter {
 	struct mls_sst *sst;
@@ -15,6 +21,7 @@ struct mls_sst_iter {
 	uint64_t start_lba;			/* to be searched for in the first block; then 0 */
 	uint64_t next_block;			/* the first one not read yet */
 	uint32_t nr_blocks, max_blocks;
+	bool far;				/* the next block is read alone */
 	uint32_t block;				/* where we are: index in blocks ... */
 	unsigned rec;				/* ... and in the block */
 };
@@ -51,22 +58,44 @@ void mls_sst_iter_free(struct mls_sst_iter *iter)
 	free(iter);
 }
 
+/* The next blocks, up to *nr, as far as they are in the cache; if none is, all are read. */
+static int get_blocks(struct mls_sst_iter *iter, uint32_t *nr)
+{
+	struct mls_sst *sst = iter->sst;
+	uint32_t i = 0;
+
+	for (; sst->cache && i < *nr; i++) {
+		struct mls_cached_block *cached =
+			mls_block_cache_peek(sst->cache, sst->info.log_id, iter->next_block + i);
+
+		if (!cached)
+			break;
+		memcpy(&iter->blocks[i], cached->data, MLS_BLOCK_BYTES);
+		mls_block_cache_put(cached);
+	}
+	if (i == 0)
+		return mls_sst_read_blocks(sst, iter->next_block, *nr, iter->blocks);
+	*nr = i;
+	return 0;
+}
+
 /* MLS_ENOENT: all blocks have been read. */
 static int read_ahead(struct mls_sst_iter *iter)
 {
 	uint64_t left = iter->sst->nr_record_blocks - iter->next_block;
-	uint32_t nr = (uint32_t)mls_min_u64(iter->max_blocks, left);
+	uint32_t nr = (uint32_t)mls_min_u64(iter->far ? 1 : iter->max_blocks, left);
 	int err;
 
 	if (nr == 0)
 		return MLS_ENOENT;
 	iter->nr_blocks = 0;	/* so that an error leaves nothing to go on with */
 	iter->block = 0;
-	err = mls_sst_read_blocks(iter->sst, iter->next_block, nr, iter->blocks);
+	err = get_blocks(iter, &nr);
 	if (err)
 		return err;
 	iter->next_block += nr;
 	iter->nr_blocks = nr;
+	iter->far = false;
 	iter->rec = mls_sst_block_search(&iter->blocks[0], iter->start_lba);
 	iter->start_lba = 0;
 	return 0;
@@ -88,4 +117,25 @@ int mls_sst_iter_next(struct mls_sst_iter *iter, struct mls_index_rec *rec)
 	}
 	mls_index_rec_decode(rec, &iter->blocks[iter->block].rec[iter->rec++]);
 	return 0;
+}
+
+void mls_sst_iter_skip(struct mls_sst_iter *iter, uint64_t lba)
+{
+	const struct mls_sst *sst = iter->sst;
+	uint64_t first = iter->next_block - iter->nr_blocks, at = first + iter->block, target;
+	unsigned rec;
+
+	if (at == sst->nr_record_blocks || sst->index[at] >= lba)
+		return;
+	target = mls_sst_find_block(sst, at, lba);
+	if (target >= iter->next_block) {
+		iter->far = target - iter->next_block > NEAR_BLOCKS;
+		iter->next_block = target;
+		iter->nr_blocks = iter->block = 0;
+		iter->start_lba = lba;
+		return;
+	}
+	rec = mls_sst_block_search(&iter->blocks[target - first], lba);
+	iter->rec = target == at && rec < iter->rec ? iter->rec : rec;
+	iter->block = (uint32_t)(target - first);
 }

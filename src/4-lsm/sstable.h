@@ -91,6 +91,8 @@ MLS_MUST_CHECK int mls_sst_iter_new(struct mls_sst_iter **iter, struct mls_sst *
 				    uint32_t ahead_blocks);
 /* MLS_ENOENT: end. */
 MLS_MUST_CHECK int mls_sst_iter_next(struct mls_sst_iter *iter, struct mls_index_rec *rec);
+/* Go on with the first record with an LBA >= lba that comes after the one given last. Reads nothing yet. */
+void mls_sst_iter_skip(struct mls_sst_iter *iter, uint64_t lba);
 void mls_sst_iter_free(struct mls_sst_iter *iter);	/* NULL is fine */
 
 #endif

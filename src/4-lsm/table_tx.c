@@ -145,7 +145,7 @@ static int open_added(struct mls_table_tx *t)
 	for (unsigned i = 0; !err && i < t->nr_add; i++)
 		err = mls_sst_open(&t->add[i].sst, t->lsm->store, t->lsm->cache, &t->add[i].meta.info);
 	for (unsigned i = 0; !err && i < t->nr_add; i++)
-		t->add[i].sst->told = t->told;
+		__atomic_store_n(&t->add[i].sst->told, t->told, __ATOMIC_RELAXED);
 	return err;
 }
 

@@ -221,6 +221,29 @@ static void check_iter(struct mls_sst *sst, const struct model *m, uint64_t lba,
 	mls_sst_iter_free(iter);
 }
 
+/* Looking for every stride-th LBA; between skips the next records come in order. */
+static void check_skip(struct mls_sst *sst, const struct model *m, uint64_t stride, uint32_t ahead_blocks)
+{
+	struct mls_sst_iter *iter;
+	struct mls_index_rec rec;
+	uint64_t next = 0, max = m->first + (m->nr - 1) * m->step;
+
+	ck_assert_int_eq(mls_sst_iter_new(&iter, sst, 0, ahead_blocks), 0);
+	for (uint64_t lba = 0; lba <= max; lba += stride) {
+		uint64_t k = lba <= m->first ? 0 : (lba - m->first + m->step - 1) / m->step;
+
+		mls_sst_iter_skip(iter, lba);
+		next = k > next ? k : next;
+		for (unsigned i = 0; i < 2 && next < m->nr; i++, next++) {
+			must(mls_sst_iter_next(iter, &rec) == 0);
+			must(is_rec(&rec, m->first + next * m->step, 0));
+		}
+	}
+	mls_sst_iter_skip(iter, max + 1);
+	ck_assert_int_eq(mls_sst_iter_next(iter, &rec), MLS_ENOENT);
+	mls_sst_iter_free(iter);
+}
+
 /* ---- Tests ---- */
 
 /* Goal: all sizes where a block, a buffer, an index block begins or ends. */
@@ -259,6 +282,11 @@ START_TEST(any_size)
 		check_iter(sst, &m, m.first + m.nr * m.step / 2, 1);
 		check_iter(sst, &m, m.first + m.nr * m.step / 3, 3);
 		check_iter(sst, &m, end, 0);
+		check_skip(sst, &m, 1, 3);
+		check_skip(sst, &m, 50, 3);
+		check_skip(sst, &m, 127 * 3, 2);
+		check_skip(sst, &m, 127 * 3 * 5 + 1, 0);
+		check_skip(sst, &m, 127 * 3 * 40, 0);
 		mls_sst_put(sst);
 		mls_block_cache_free(cache);
 		free_world(w);
