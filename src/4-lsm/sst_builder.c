@@ -5,12 +5,14 @@
  *
  * Records are encoded straight into a buffer of BUF_BLOCKS blocks, which is appended when it is full.
  * The first LBA of each block is kept in memory until the end, when the index blocks and the footer
- * go through the same buffer.
+ * go through the same buffer. Record blocks can go into the cache as well: who looks for their records soon
+ * needn't read them, one by one, from a device that is busy with other things.
  *
  * Invariants (the reader checks them): LBAs ascend strictly throughout; every record block but the
  * last is full; index[i] is the first LBA of record block i.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "4-lsm/sst_block.h"
 #include "base/buf.h"
@@ -26,6 +28,7 @@ struct mls_sst_builder {
 	uint64_t *index;
 	uint64_t nr_index, max_index;
 	struct mls_sst_info info;
+	struct mls_block_cache *cache;	/* or NULL */
 	bool failed, finished;
 };
 
@@ -65,6 +68,23 @@ void mls_sst_builder_free(struct mls_sst_builder *b)
 	free(b);
 }
 
+void mls_sst_builder_set_cache(struct mls_sst_builder *b, struct mls_block_cache *cache)
+{
+	b->cache = cache;
+}
+
+/* Should the table never come to be, nobody asks for its blocks, and they leave as others do. */
+static void cache_block(struct mls_sst_builder *b, uint64_t i, const void *block)
+{
+	struct mls_cached_block *cached = mls_block_cache_reserve(b->cache, b->info.log_id, i);
+
+	if (!cached)
+		return;
+	memcpy(cached->data, block, MLS_BLOCK_BYTES);
+	mls_block_cache_publish(b->cache, cached);
+	mls_block_cache_put(cached);
+}
+
 static int builder_fail(struct mls_sst_builder *b, int err)
 {
 	b->failed = true;
@@ -96,6 +116,8 @@ static int record_block_done(struct mls_sst_builder *b)
 
 	mls_put_le16(block->nr_records, (uint16_t)b->nr_in_block);
 	b->nr_in_block = 0;
+	if (b->cache)
+		cache_block(b, b->nr_index - 1, block);
 	return block_done(b);
 }
 

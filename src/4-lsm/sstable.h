@@ -37,6 +37,8 @@ struct mls_sst_builder;
 MLS_MUST_CHECK int mls_sst_builder_new(struct mls_sst_builder **builder, struct mls_tx *tx, uint8_t bucket);
 
 /* rec->lba must be greater than the one before, and not MLS_LBA_NONE. After an error, only free. */
+/* Right after new: record blocks go into the cache, too. */
+void mls_sst_builder_set_cache(struct mls_sst_builder *builder, struct mls_block_cache *cache);
 MLS_MUST_CHECK int mls_sst_builder_add(struct mls_sst_builder *builder, const struct mls_index_rec *rec);
 
 uint64_t mls_sst_builder_nr_records(const struct mls_sst_builder *builder);

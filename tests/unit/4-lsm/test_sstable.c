@@ -90,9 +90,9 @@ static bool is_rec(const struct mls_index_rec *rec, uint64_t lba, unsigned age)
 	       memcmp(rec->tag, expected.tag, sizeof rec->tag) == 0;
 }
 
-/* A table of the LBAs first, first + step, ... */
-static int build(struct world *w, uint64_t first, uint64_t step, uint64_t nr, unsigned age,
-		 struct mls_sst_info *info)
+/* A table of the LBAs first, first + step, ...; cache NULL: the builder has none. */
+static int build_cached(struct world *w, struct mls_block_cache *cache, uint64_t first, uint64_t step, uint64_t nr,
+			unsigned age, struct mls_sst_info *info)
 {
 	struct mls_sst_builder *builder = NULL;
 	struct mls_tx *tx;
@@ -102,6 +102,8 @@ static int build(struct world *w, uint64_t first, uint64_t step, uint64_t nr, un
 	if (err)
 		return err;
 	err = mls_sst_builder_new(&builder, tx, 3);
+	if (!err)
+		mls_sst_builder_set_cache(builder, cache);
 	for (uint64_t i = 0; i < nr && !err; i++) {
 		struct mls_index_rec rec = rec_of(first + i * step, age);
 
@@ -117,6 +119,12 @@ static int build(struct world *w, uint64_t first, uint64_t step, uint64_t nr, un
 	else
 		err = mls_tx_commit(tx);
 	return err;
+}
+
+static int build(struct world *w, uint64_t first, uint64_t step, uint64_t nr, unsigned age,
+		 struct mls_sst_info *info)
+{
+	return build_cached(w, NULL, first, step, nr, age, info);
 }
 
 static struct mls_sst *open_table(struct world *w, struct mls_block_cache *cache,
@@ -353,6 +361,29 @@ START_TEST(any_range_with_any_cache)
 			mls_sst_put(sst);
 			mls_block_cache_free(cache);
 		}
+	free_world(w);
+}
+END_TEST
+
+START_TEST(what_the_builder_caches_is_not_read)
+{
+	struct world *w = new_world();
+	struct mls_block_cache *cache = new_cache(1000);
+	struct model m = { 5, 2, 127 * 100 + 3 };
+	struct mls_block_cache_stat stat;
+	struct mls_sst_info info;
+	struct mls_sst *sst;
+
+	ck_assert_int_eq(build_cached(w, cache, m.first, m.step, m.nr, 0, &info), 0);
+	sst = open_table(w, cache, &info);
+	check_range(sst, &m, 0, m.first + m.nr * m.step, NULL);
+	check_iter(sst, &m, 0, 0);
+	check_skip(sst, &m, 127 * 5, 0);
+	mls_block_cache_stat(cache, &stat);
+	ck_assert_uint_eq(stat.hits, 101);
+	ck_assert_uint_eq(stat.misses, 0);
+	mls_sst_put(sst);
+	mls_block_cache_free(cache);
 	free_world(w);
 }
 END_TEST
@@ -900,6 +931,7 @@ int main(void)
 	tcase_add_test(tc, any_size);
 	tcase_add_test(tc, a_block_is_searched_right);
 	tcase_add_test(tc, any_range_with_any_cache);
+	tcase_add_test(tc, what_the_builder_caches_is_not_read);
 	tcase_add_test(tc, a_lookup_costs_one_block_and_a_scan_none);
 	tcase_add_test(tc, a_replaced_table_is_readable_until_put);
 	tcase_add_test(tc, an_abandoned_builder_leaves_nothing);
