@@ -6,6 +6,9 @@
  * frees them: until then the last synced state may need them. That sync is made by a thread of its own when
  * enough of them wait, so that cleaning goes on meanwhile; only a cleaner that has no room left waits for it.
  *
+ * Cleaning begins at the low mark, which is small: who cleans late finds more dead blocks. Where much is dead,
+ * and so cheap to have, it begins earlier and nobody is slowed for it: writers come in gusts.
+ *
  * Writers are slowed to the rate at which blocks become free. From the low mark down to no room at all each
  * block gets a later moment at which it may be written: at half way exactly as fast as the cleaner has gained
  * blocks lately, faster above, slower below. So writers and cleaner settle somewhere between, and nobody
@@ -26,10 +29,11 @@
 
 #define VICTIMS_MAX 16u
 #define POOR_ROUNDS_MAX 8u
-#define SYNC_PART 3u		/* of the runs below the low mark wait for one sync */
+#define SYNC_PART 3u		/* of the runs below the mark wait for one sync */
 #define SYNC_RUNS_AHEAD 2u	/* strict: room for so many times what is written between two syncs */
 #define SYNC_RUNS_FADE 16u
 #define ROUNDS_BEFORE_SYNC 8u
+#define EARLY_PART 8u		/* of what is dead: so much is kept free if it is above the low mark */
 #define MOVERS 2u		/* threads that empty victims beside the cleaner's */
 #define PACE_MAX_NS 20000000u	/* longest pause of one request: 20 ms */
 #define PACE_MIN_NS 100000u	/* debts below aren't worth a pause */
@@ -54,7 +58,8 @@ struct mls_cleaner {
 	uint64_t rounds;		/* finished */
 	int round_err;			/* 0: the last round gained something */
 	atomic_uint_fast64_t low_runs;	/* free runs, and ... */
-	atomic_uint_fast64_t low_room;	/* ... runs that users may take, from which on there's work to do */
+	atomic_uint_fast64_t low_room;	/* ... runs that users may take, from which on writers are slowed */
+	atomic_uint_fast64_t start_room;	/* at least low_room: from which on there's work to do */
 	uint64_t live_compacted;	/* live blocks right after the last full compaction */
 	unsigned nr_poor;		/* rounds in a row that gained less than a segment */
 	uint64_t sync_compacted;	/* the last sync it knew of */
@@ -77,10 +82,26 @@ static bool enough_free(struct mls_cleaner *cleaner)
 	uint64_t room = mls_chunk_alloc_room(cleaner->disk->alloc);
 	struct mls_segment_stat stat;
 
-	if (room > cleaner->low_room || !cleaner->disk->opts.strict_sync)
-		return room > cleaner->low_room;
+	if (room > cleaner->start_room || !cleaner->disk->opts.strict_sync)
+		return room > cleaner->start_room;
 	mls_segment_table_stat(cleaner->disk->table, &stat);
-	return room + stat.nr_cleaned_waiting > cleaner->low_room;
+	return room + stat.nr_cleaned_waiting > cleaner->start_room;
+}
+
+/* Under the strict policy how much to clean is a matter of the user's syncs alone. */
+static void set_start_room(struct mls_cleaner *cleaner)
+{
+	uint32_t nr_slots = mls_segment_slots(cleaner->disk->sb.geo.run_blocks);
+	struct mls_segment_stat stat;
+	uint64_t live, in_segments;
+
+	if (cleaner->disk->opts.strict_sync)
+		return;
+	mls_segment_table_stat(cleaner->disk->table, &stat);
+	live = stat.live_blocks - mls_min_u64(stat.hidden_blocks, stat.live_blocks);
+	in_segments = stat.nr_segments * nr_slots;
+	cleaner->start_room = mls_max_u64(cleaner->low_room,
+					  (in_segments - mls_min_u64(live, in_segments)) / nr_slots / EARLY_PART);
 }
 
 /* The best few victims; *gain: blocks that they seem to give, by their counts. */
@@ -114,13 +135,15 @@ static int early_sync(struct mls_disk *disk)
  */
 static int sync_if_due(struct mls_cleaner *cleaner, bool idle)
 {
-	bool no_room = mls_chunk_alloc_room(cleaner->disk->alloc) <= 1;
+	uint64_t room = mls_chunk_alloc_room(cleaner->disk->alloc);
+	uint64_t mark = room > cleaner->low_room ? cleaner->start_room : cleaner->low_room;
+	bool no_room = room <= 1;
 	struct mls_segment_stat stat;
 
 	mls_segment_table_stat(cleaner->disk->table, &stat);
 	if (stat.nr_cleaned_waiting == 0 ||
 	    (!no_room && (cleaner->disk->opts.strict_sync ||
-			  stat.nr_cleaned_waiting < mls_max_u64(cleaner->low_room / SYNC_PART, 1))))
+			  stat.nr_cleaned_waiting < mls_max_u64(mark / SYNC_PART, 1))))
 		return 0;
 	if (no_room || idle || !cleaner->has_syncer)
 		return early_sync(cleaner->disk);
@@ -398,6 +421,7 @@ static void *cleaner_main(void *arg)
 				continue;
 			pthread_mutex_unlock(&cleaner->lock);
 			rest = housekeeping(cleaner);
+			set_start_room(cleaner);
 			cleaner->supply_began_ns = 0;
 			pthread_mutex_lock(&cleaner->lock);
 			continue;
@@ -406,6 +430,7 @@ static void *cleaner_main(void *arg)
 		pthread_mutex_unlock(&cleaner->lock);
 		err = is_waited_for || !enough_free(cleaner) ? clean_round(cleaner) : 0;
 		measure_supply(cleaner);
+		set_start_room(cleaner);
 		mls_count(&cleaner->disk->count.cleaner_rounds, 1);
 		pthread_mutex_lock(&cleaner->lock);
 		cleaner->rounds++;
@@ -454,7 +479,7 @@ void mls_cleaner_pace(struct mls_cleaner *cleaner, uint32_t nr_blocks)
 {
 	uint64_t room = mls_chunk_alloc_room(cleaner->disk->alloc);
 
-	if (room > cleaner->low_room || !cleaner->has_thread)
+	if (room > cleaner->start_room || !cleaner->has_thread)
 		return;
 	if (!atomic_load(&cleaner->asked)) {
 		pthread_mutex_lock(&cleaner->lock);
@@ -462,7 +487,8 @@ void mls_cleaner_pace(struct mls_cleaner *cleaner, uint32_t nr_blocks)
 		pthread_cond_signal(&cleaner->work);
 		pthread_mutex_unlock(&cleaner->lock);
 	}
-	pause_writer(cleaner, room, nr_blocks);
+	if (room <= cleaner->low_room)
+		pause_writer(cleaner, room, nr_blocks);
 }
 
 int mls_cleaner_wait(struct mls_cleaner *cleaner)
@@ -513,6 +539,7 @@ static void set_reserves(struct mls_cleaner *cleaner)
 	cleaner->low_room = mls_max_u64(4, nr_runs / 32);
 	if (cleaner->sync_runs)
 		cleaner->low_room = mls_max_u64(cleaner->low_room, room_between_syncs(cleaner, index + clean));
+	cleaner->start_room = cleaner->low_room;
 	cleaner->low_runs = index + clean + cleaner->low_room;
 	/* Moves may use half of the index's part: when the index has grown into theirs, they come first,
 	 * as they free. */
