@@ -155,6 +155,26 @@ static int load_area(struct mls_disk *disk, unsigned area, struct mls_journal_in
 	return err ? err : mls_lsm_replay_begin(disk->lsm, replay);
 }
 
+/*
+ * The area and the WAL once more, without the last group, whose sync is undone. What is read now was judged the
+ * time before, and BACKING may have changed since: the chain must end in the same group, by its tag the same
+ * from start to end, or an older state could slip in between.
+ */
+static int reload_area(struct mls_disk *disk, unsigned area, struct mls_journal_info *info, struct mls_replay *replay)
+{
+	struct mls_sync_head judged = replay->last;
+	int err = load_area(disk, area, info, replay);
+
+	if (err)
+		return err;
+	if (replay->has_last && replay->last.sync_id == judged.sync_id &&
+	    mls_equal_const_time(replay->last.tag, judged.tag, MLS_TAG_BYTES))
+		return 0;
+	mls_error("integrity violation: BACKING changed while it was opened: sync %" PRIu64 " isn't there any more",
+		  judged.sync_id);
+	return MLS_EAUTH;
+}
+
 /* MLS_ENOENT: the area isn't the accepted sync's; try the other. */
 static int try_area(struct mls_disk *disk, unsigned area, const struct witness *witness, bool say,
 		    struct mls_sync_head *accepted)
@@ -169,7 +189,7 @@ static int try_area(struct mls_disk *disk, unsigned area, const struct witness *
 		err = judge(disk, witness, &replay, say, &accept_last);
 	/* To look at the last group's data its announcements were applied; undone, it must leave no trace. */
 	if (!err && replay.has_last && !accept_last)
-		err = load_area(disk, area, &info, &replay);
+		err = reload_area(disk, area, &info, &replay);
 	if (err)
 		return err;
 	*accepted = accept_last ? replay.last : replay.before;
