@@ -12,6 +12,7 @@
  *
  *	MLS_SEED     default 1
  *	MLS_ALL=1    every case; else of each class the share that is named there (another seed, other cases)
+ *	MLS_THIN     of that share one of so many; default 2, under a sanitizer 16
  *	MLS_JOBS     processes; default 2
  *	MLS_DISK, MLS_CLASS, MLS_CASE   only this disk, class, case: what a failure prints
  */
@@ -27,6 +28,17 @@
 #include "tests/crash/adversary_lib.h"
 
 #define JOBS_MAX 64u
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define THIN_DEFAULT 16u
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define THIN_DEFAULT 16u
+#endif
+#endif
+#ifndef THIN_DEFAULT
+#define THIN_DEFAULT 2u
+#endif
 
 static const struct {
 	const char *name;
@@ -144,6 +156,7 @@ int main(void)
 			.all = test_env_u64("MLS_ALL", 0)};
 	int failed = 0;
 
+	a.thin = a.thin ? a.thin : 1;
 	a.nr_jobs = (unsigned)test_env_u64("MLS_JOBS", 2);
 	if (a.nr_jobs < 1 || a.nr_jobs > JOBS_MAX || a.only_case != ADV_EVERY_CASE)
 		a.nr_jobs = 1;

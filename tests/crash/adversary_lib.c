@@ -80,7 +80,7 @@ static bool is_due(const struct adv *a, uint64_t nr, uint64_t draw, uint64_t sha
 {
 	if (a->only_case != ADV_EVERY_CASE)
 		return nr == a->only_case;
-	return nr % a->nr_jobs == a->job && (a->all || share <= 1 || draw % share == 0);
+	return nr % a->nr_jobs == a->job && (a->all || draw % (share * a->thin) == 0);
 }
 
 bool adv_case(struct adv *a, uint64_t share, const char *what, uint64_t x, uint64_t y, uint64_t z)

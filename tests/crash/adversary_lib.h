@@ -87,7 +87,8 @@ struct adv_count {
 struct adv {
 	uint64_t seed, only_case;
 	const char *only_disk, *only_class;
-	bool all; /* every case; else of each class the share that it names */
+	bool all;		/* every case; else of each class the share that it names, */
+	uint64_t thin;		/* and of those one of so many */
 	unsigned job, nr_jobs;
 
 	struct adv_disk *d;
