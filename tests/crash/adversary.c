@@ -153,7 +153,8 @@ int main(void)
 			.only_case = test_env_u64("MLS_CASE", ADV_EVERY_CASE),
 			.only_disk = getenv("MLS_DISK"),
 			.only_class = getenv("MLS_CLASS"),
-			.all = test_env_u64("MLS_ALL", 0)};
+			.all = test_env_u64("MLS_ALL", 0),
+			.thin = test_env_u64("MLS_THIN", THIN_DEFAULT)};
 	int failed = 0;
 
 	a.thin = a.thin ? a.thin : 1;
