@@ -170,7 +170,14 @@ mls_kill() {
 # loop_attach NAME SECTOR_BYTES : sets $loop
 loop_attach() {
 	loop=$(losetup --show -f --direct-io=on --sector-size "$2" "$(image "$1")")
-	on_exit "losetup -d $loop"
+	on_exit "loop_cleanup $loop"
+}
+
+# At exit, if it is still ours: its number may be somebody else's by now.
+loop_cleanup() {
+	case $(losetup --noheadings --output BACK-FILE "$1" 2>/dev/null) in
+	"$work"/*) losetup -d "$1" ;;
+	esac
 }
 
 # The kernel detaches a moment later, and only then lets go of image.raw.
