@@ -23,6 +23,7 @@
 #include "check/inspect_internal.h"
 #include "check/rescue_wal.h"
 
+#define LIVES_OPEN_MAX 8u			/* segments that a session has in the making at once */
 #define WINDOW_LBAS (UINT64_C(4) << 20)		/* 96 MiB of table */
 
 enum lba_state {
@@ -71,6 +72,22 @@ static struct winner *winner_of(struct rescue *r, uint64_t lba)
 
 /* ---- The life of a run, into r->summary ---- */
 
+static int key_for(struct rescue *r, struct mls_data_key **key)
+{
+	struct mls_data_key *new;
+	int err;
+
+	for (*key = r->keys; *key; *key = (*key)->next)
+		if (memcmp((*key)->salt, r->summary.key_salt, MLS_SALT_BYTES) == 0)
+			return 0;
+	err = mls_data_key_new(&new, r->x->keys, 0, r->summary.key_salt);
+	if (err)
+		return err;
+	new->next = r->keys;
+	r->keys = *key = new;
+	return 0;
+}
+
 static int living_summary(struct rescue *r, uint64_t run)
 {
 	const struct mls_inspect_run *entry = &r->x->runs[run];
@@ -81,6 +98,37 @@ static int living_summary(struct rescue *r, uint64_t run)
 	if (!err && !mls_inspect_summary_is_of(r->x, &r->summary))
 		err = MLS_ENOENT;
 	return err == MLS_EIO ? MLS_ENOENT : err;
+}
+
+/*
+ * Into r->summary: a life that the WAL announced, and that has no summary. If it wasn't among the last that
+ * its session began, its segment was filled, and had one: the run has had another life since, which took the
+ * summary's place. Slots that don't authenticate any more are no damage then. (But for a segment of moves
+ * that stayed open until a crash, while many others were filled.)
+ */
+static int announced_life(struct rescue *r, const struct rescue_life *life, const uint8_t *salt)
+{
+	bool ended = life->nr_later >= LIVES_OPEN_MAX;
+	uint64_t hba = mls_inspect_run_hba(r->x, life->run);
+	struct mls_data_key *key;
+	int err;
+
+	r->summary.run = life->run;
+	r->summary.birth = life->birth;
+	r->summary.session = UINT64_MAX;	/* synced: never undone */
+	r->summary.nr_slots = r->x->nr_slots;
+	memcpy(r->summary.key_salt, salt, MLS_SALT_BYTES);
+	memcpy(r->summary.slots, life->slots, r->x->nr_slots * sizeof *life->slots);
+	err = key_for(r, &key);
+	for (uint32_t slot = 0; slot < r->x->nr_slots && ended && !err; slot++) {
+		struct mls_seg_slot *noted = &r->summary.slots[slot];
+
+		if (noted->lba == MLS_SLOT_VOID || mls_block_dev_read(r->x->dev, hba + slot, 1, r->blocks))
+			continue;
+		if (mls_data_open(key, life->birth, slot, noted->lba, r->blocks, r->blocks, noted->tag))
+			noted->lba = MLS_SLOT_VOID;
+	}
+	return err;
 }
 
 /* MLS_ENOENT: nothing is known of the run. */
@@ -99,13 +147,7 @@ static int look_at_life(struct rescue *r, uint64_t run)
 	if (err == 0 && (!life || life->birth < r->summary.birth ||
 			 (life->birth == r->summary.birth && memcmp(salt, r->summary.key_salt, MLS_SALT_BYTES) == 0)))
 		return 0;
-	r->summary.run = run;
-	r->summary.birth = life->birth;
-	r->summary.session = UINT64_MAX;	/* synced: never undone */
-	r->summary.nr_slots = r->x->nr_slots;
-	memcpy(r->summary.key_salt, salt, MLS_SALT_BYTES);
-	memcpy(r->summary.slots, life->slots, r->x->nr_slots * sizeof *life->slots);
-	return 0;
+	return announced_life(r, life, salt);
 }
 
 /* fn for each run of which a life is known. */
@@ -217,22 +259,6 @@ static void bury(struct rescue *r)
 }
 
 /* ---- Saving ---- */
-
-static int key_for(struct rescue *r, struct mls_data_key **key)
-{
-	struct mls_data_key *new;
-	int err;
-
-	for (*key = r->keys; *key; *key = (*key)->next)
-		if (memcmp((*key)->salt, r->summary.key_salt, MLS_SALT_BYTES) == 0)
-			return 0;
-	err = mls_data_key_new(&new, r->x->keys, 0, r->summary.key_salt);
-	if (err)
-		return err;
-	new->next = r->keys;
-	r->keys = *key = new;
-	return 0;
-}
 
 /* The LBA whose winner this slot is, or is a copy of; NULL: none, or it is saved. */
 static struct winner *won_by(struct rescue *r, uint32_t slot)
@@ -464,11 +490,37 @@ static int take_ranges(struct rescue *r)
 	return 0;
 }
 
+struct doubts {
+	struct mls_salvage *s;
+	uint64_t lba;		/* its newest record was looked at */
+};
+
+static int note_doubt(void *arg, const struct mls_inspect_rec *rec)
+{
+	struct doubts *doubts = arg;
+
+	if (!rec->accepted || rec->rec.lba == doubts->lba || rec->rec.lba >= doubts->s->x->sb.geo.disk_blocks)
+		return 0;
+	doubts->lba = rec->rec.lba;
+	return rec->doubtful ? mls_salvage_lose(doubts->s, rec->rec.lba, 1, MLS_FOUND_LOG_DAMAGED) : 0;
+}
+
+/* The findings' ranges are narrower: they are drawn with a table's own index, where that can be read. What the
+ * walk over the records takes for doubtful wasn't saved, and has to be asked for, too. */
+static int ask_for_doubtful(struct mls_salvage *s)
+{
+	struct doubts doubts = { s, MLS_LBA_NONE };
+
+	return s->x->index_damaged ? mls_inspect_records(s->x, 0, MLS_LBA_NONE, note_doubt, &doubts) : 0;
+}
+
 int mls_rescue_gaps(struct mls_salvage *s)
 {
 	struct rescue r = { .s = s, .x = s->x, .gaps = true };
-	int err = take_ranges(&r);
+	int err = ask_for_doubtful(s);
 
+	if (!err)
+		err = take_ranges(&r);
 	if (!err && r.nr_ranges)
 		err = rescue(&r);
 	free(r.ranges);

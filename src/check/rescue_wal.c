@@ -91,6 +91,7 @@ static int add_life(struct rescue_wal *w, const struct mls_seg_edit *edit)
 		return MLS_ENOMEM;
 	for (uint32_t i = 0; i < w->x->nr_slots; i++)
 		life.slots[i].lba = MLS_SLOT_VOID;
+	life.session = w->session_now;
 	lives[w->nr_lives++] = life;
 	w->last_life[edit->run] = w->nr_lives;
 	return 0;
@@ -108,7 +109,6 @@ static int add_key(struct rescue_wal *w, const struct mls_seg_edit *edit)
 	return 0;
 }
 
-/* Until keep_tombstones, the lowest bit of a note's epoch says whether it is one. */
 static int add_record(struct rescue_wal *w, const struct mls_index_rec *rec, uint64_t sync_id)
 {
 	struct mls_place place = mls_inspect_place(w->x, mls_loc_hba(rec->hba));
@@ -118,7 +118,7 @@ static int add_record(struct rescue_wal *w, const struct mls_index_rec *rec, uin
 	if (!notes)
 		return MLS_ENOMEM;
 	w->notes = notes;
-	notes[w->nr_notes++] = (struct rescue_note){ rec->lba, sync_id << 1 | (rec->hba == MLS_HBA_NONE) };
+	notes[w->nr_notes++] = (struct rescue_note){ rec->lba, rec->hba, sync_id };
 	if (rec->hba == MLS_HBA_NONE || place.kind != MLS_PLACE_RUN || place.pos >= w->x->nr_slots)
 		return 0;
 	life = life_of(w, place.index);
@@ -137,8 +137,10 @@ static int take_group(struct rescue_wal *w, const struct mls_wal_group *group)
 	int err = 0;
 
 	w->newest = mls_max_u64(w->newest, group->head.sync_id);
-	if (group->flags & MLS_WAL_FLAG_OPEN)
+	if (group->flags & MLS_WAL_FLAG_OPEN) {
 		err = rescue_wal_add_session(w, group->head.sync_id);
+		w->session_now++;
+	}
 	if (w->sessions_only)
 		return err;
 	while (left > 0 && !err) {
@@ -233,22 +235,61 @@ static int by_lba(const void *a, const void *b)
 	return left->epoch < right->epoch ? -1 : left->epoch > right->epoch;
 }
 
-/* Of each LBA the last note, if it is a tombstone. */
-static void keep_tombstones(struct rescue_wal *w)
+/* Of each LBA the last note. */
+static void keep_last_notes(struct rescue_wal *w)
 {
 	size_t kept = 0;
 
 	if (w->nr_notes)
 		qsort(w->notes, w->nr_notes, sizeof *w->notes, by_lba);
-	for (size_t i = 0; i < w->nr_notes; i++) {
-		struct rescue_note note = w->notes[i];
-
-		if ((i + 1 < w->nr_notes && w->notes[i + 1].lba == note.lba) || !(note.epoch & 1))
-			continue;
-		note.epoch >>= 1;
-		w->notes[kept++] = note;
-	}
+	for (size_t i = 0; i < w->nr_notes; i++)
+		if (i + 1 == w->nr_notes || w->notes[i + 1].lba != w->notes[i].lba)
+			w->notes[kept++] = w->notes[i];
 	w->nr_notes = kept;
+}
+
+static const struct rescue_note *note_of(const struct rescue_wal *w, uint64_t lba)
+{
+	size_t low = 0, high = w->nr_notes;
+
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+
+		if (w->notes[mid].lba < lba)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low < w->nr_notes && w->notes[low].lba == lba ? &w->notes[low] : NULL;
+}
+
+/*
+ * A slot whose LBA has a later record is void: the block was overwritten, or moved (its new place knows its
+ * true order, which is earlier than that of the group), and the run may be another thing by now.
+ */
+static void void_outdated(struct rescue_wal *w)
+{
+	for (uint32_t i = 0; i < w->nr_lives; i++) {
+		const struct rescue_life *life = &w->lives[i];
+		uint64_t first = mls_inspect_run_hba(w->x, life->run);
+
+		for (uint32_t slot = 0; slot < w->x->nr_slots; slot++) {
+			const struct rescue_note *last;
+
+			if (life->slots[slot].lba == MLS_SLOT_VOID)
+				continue;
+			last = note_of(w, life->slots[slot].lba);
+			if (!last || last->loc != mls_loc_make(first + slot, life->birth))
+				life->slots[slot].lba = MLS_SLOT_VOID;
+		}
+	}
+}
+
+static void count_later(struct rescue_wal *w)
+{
+	for (uint32_t i = w->nr_lives; i-- > 1;)
+		if (w->lives[i - 1].session == w->lives[i].session)
+			w->lives[i - 1].nr_later = w->lives[i].nr_later + 1;
 }
 
 int rescue_wal_read(struct rescue_wal *w, struct mls_inspect *x, bool sessions_only)
@@ -258,7 +299,9 @@ int rescue_wal_read(struct rescue_wal *w, struct mls_inspect *x, bool sessions_o
 	*w = (struct rescue_wal){ .x = x, .sessions_only = sessions_only };
 	w->last_life = calloc(x->nr_runs, sizeof *w->last_life);
 	err = w->last_life ? read_ring(w) : MLS_ENOMEM;
-	keep_tombstones(w);
+	keep_last_notes(w);
+	void_outdated(w);
+	count_later(w);
 	return err;
 }
 
@@ -290,15 +333,7 @@ const struct rescue_life *rescue_wal_life(const struct rescue_wal *w, uint64_t r
 
 uint64_t rescue_wal_buried(const struct rescue_wal *w, uint64_t lba)
 {
-	size_t low = 0, high = w->nr_notes;
+	const struct rescue_note *last = note_of(w, lba);
 
-	while (low < high) {
-		size_t mid = low + (high - low) / 2;
-
-		if (w->notes[mid].lba < lba)
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	return low < w->nr_notes && w->notes[low].lba == lba ? w->notes[low].epoch : 0;
+	return last && last->loc == MLS_HBA_NONE ? last->epoch : 0;
 }

@@ -4,7 +4,10 @@
  *
  * Role     For a salvage without an index: the lives of segments that have no summary, with the slots that
  *          records name; which LBAs were discarded last; and when sessions began.
- * Memory   16 bytes a record of the ring, 40 bytes a slot of an announced segment.
+ * Newest   The ring holds every group since its oldest: what a record says of an LBA counts only as long as no
+ *          later group has one of it. A change that went to a table within its own epoch has none, though:
+ *          of a life that must have ended long ago a slot may be named here that is another thing by now.
+ * Memory   24 bytes a record of the ring, 48 bytes a slot of an announced segment.
  */
 #ifndef MLS_CHECK_RESCUE_WAL_H
 #define MLS_CHECK_RESCUE_WAL_H
@@ -14,11 +17,13 @@
 struct rescue_life {
 	uint64_t run, birth;
 	uint32_t key_id;
+	uint32_t session;		/* counted from the ring's oldest */
+	uint32_t nr_later;		/* lives that its session began afterwards */
 	struct mls_seg_slot *slots;	/* nr_slots; lba MLS_SLOT_VOID: no record */
 };
 
 struct rescue_note {
-	uint64_t lba;
+	uint64_t lba, loc;		/* loc: MLS_HBA_NONE: discarded */
 	uint64_t epoch;			/* sync id of the group */
 };
 
@@ -27,6 +32,7 @@ struct rescue_wal {
 	bool sessions_only;
 	struct rescue_life *lives;
 	uint32_t nr_lives, *last_life;	/* by run: 1 + number of its last life; 0: none */
+	uint32_t session_now;		/* while the ring is read */
 	struct { uint32_t id; uint8_t salt[MLS_SALT_BYTES]; } *keys;
 	size_t nr_keys;
 	struct rescue_note *notes;
