@@ -314,7 +314,7 @@ build_and_check_threads() {
 	shift
 	build_in "$dir" "$@"
 	cd "$top"
-	mapfile -t tests < <(grep -l pthread_create tests/unit/*/test_*.c | sed 's/\.c$//')
+	mapfile -t tests < <(grep -lE 'pthread_create|mls_inspect_check_data' tests/unit/*/test_*.c | sed 's/\.c$//')
 	run_check "$dir" -j"$jobs" check TESTS="${tests[*]}"
 }
 

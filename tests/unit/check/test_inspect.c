@@ -4,8 +4,10 @@
  *
  * Damage of all kinds is tests/fsck's.
  */
+#include <stdatomic.h>
 #include <stdio.h>
 
+#include "0-bio/block_dev.h"
 #include "5-disk/location.h"
 #include "base/buf.h"
 #include "base/checked.h"
@@ -141,6 +143,81 @@ START_TEST(range_is_a_part_of_the_whole)
 }
 END_TEST
 
+struct data_seen {
+	atomic_uint nr_good, nr_bad;
+	_Atomic uint64_t lbas; /* sum of the bad ones */
+	const uint64_t *version;
+	unsigned stop_after; /* 0: never */
+};
+
+static int count_block(void *arg, uint64_t lba, const void *block)
+{
+	struct data_seen *seen = arg;
+	uint8_t expected[MLS_BLOCK_BYTES];
+
+	if (block) {
+		block_fill(expected, lba, seen->version[lba]);
+		ck_assert_mem_eq(expected, block, sizeof expected);
+	} else {
+		atomic_fetch_add(&seen->nr_bad, 1);
+		atomic_fetch_add(&seen->lbas, lba);
+	}
+	return atomic_fetch_add(&seen->nr_good, block != NULL) + 1 == seen->stop_after ? MLS_EIO : 0;
+}
+
+/* The host writes one block of LBA's content anew. */
+static int spoil(void *arg, const struct mls_inspect_rec *rec)
+{
+	struct disk_fixture *f = arg;
+	uint8_t *block = mls_blocks_zalloc(1);
+
+	if (rec->newest)
+		ck_assert_int_eq(mls_block_dev_write(f->dev, mls_loc_hba(rec->rec.hba), 1, block), 0);
+	mls_blocks_free(block);
+	return 0;
+}
+
+/* Goal: the pass over the data, in several threads, sees each live block once, finds what was spoilt and
+ * nothing else, and stops when it is told to. */
+START_TEST(data_is_seen_once_and_damage_found)
+{
+	static uint64_t version[NR_BLOCKS];
+	const uint64_t spoilt[] = { 3, 1000, 1001, 4095 };
+	struct data_seen seen = { .version = version };
+	struct disk_fixture f;
+	struct mls_inspect *x;
+	struct mls_disk *disk;
+
+	fixture_init(&f, (uint64_t)NR_BLOCKS * MLS_BLOCK_BYTES, 0);
+	disk = fixture_open(&f);
+	for (uint64_t lba = 0; lba < NR_BLOCKS; lba++) {
+		version[lba] = lba + 7;
+		ck_assert_int_eq(block_write(disk, lba, version[lba]), 0);
+	}
+	ck_assert_int_eq(mls_disk_close(disk), 0);
+	x = inspect(&f);
+	ck_assert_int_eq(mls_inspect_check_data(x, count_block, &seen, NULL, NULL), 0);
+	ck_assert_uint_eq(nr_found, 0);
+	ck_assert_uint_eq(atomic_load(&seen.nr_good), NR_BLOCKS);
+
+	for (size_t i = 0; i < sizeof spoilt / sizeof spoilt[0]; i++)
+		ck_assert_int_eq(mls_inspect_records(x, spoilt[i], spoilt[i] + 1, spoil, &f), 0);
+	atomic_store(&seen.nr_good, 0);
+	ck_assert_int_eq(mls_inspect_check_data(x, count_block, &seen, NULL, NULL), 0);
+	ck_assert_uint_gt(nr_found, 0);
+	ck_assert_uint_eq(atomic_load(&seen.nr_good), NR_BLOCKS - 4);
+	ck_assert_uint_eq(atomic_load(&seen.nr_bad), 4);
+	ck_assert_uint_eq(atomic_load(&seen.lbas), 3 + 1000 + 1001 + 4095);
+
+	atomic_store(&seen.nr_good, 0);
+	seen.stop_after = 100;
+	ck_assert_int_eq(mls_inspect_check_data(x, count_block, &seen, NULL, NULL), MLS_EIO);
+	ck_assert_uint_lt(atomic_load(&seen.nr_good), NR_BLOCKS);
+	mls_inspect_close(x);
+	fixture_release(&f);
+}
+END_TEST
+
 /* Goal: without a key there is still something to see; with a wrong one the answer says so. */
 START_TEST(without_a_key)
 {
@@ -168,6 +245,7 @@ int main(void)
 	tcase_set_timeout(tc, 120);
 	tcase_add_loop_test(tc, healthy_disk_has_no_findings, 0, 4);
 	tcase_add_test(tc, range_is_a_part_of_the_whole);
+	tcase_add_test(tc, data_is_seen_once_and_damage_found);
 	tcase_add_test(tc, without_a_key);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
