@@ -164,8 +164,9 @@ int main(void)
 	int err;
 
 	mls_set_logger(be_quiet, NULL);
-	if (!mkdtemp(dir) || !(store = my_store_open(dir)))
-		must(MLS_EIO, dir);
+	must(mkdtemp(dir) ? 0 : MLS_EIO, dir);
+	store = my_store_open(dir);
+	must(store ? 0 : MLS_EIO, dir);
 	must(mls_block_dev_mem_new(&dev, mls_backing_bytes(DISK_BYTES) / MLS_BLOCK_BYTES), "device");
 	must(mls_uuid_new(uuid), "UUID");
 	must(mls_disk_format(dev, store, &secret, uuid, &format), "format");
