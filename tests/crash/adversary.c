@@ -26,19 +26,11 @@
 
 #include "base/err.h"
 #include "tests/crash/adversary_lib.h"
+#include "tests/lib/test_sanitizer.h"
 
 #define JOBS_MAX 64u
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define THIN_DEFAULT 16u
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define THIN_DEFAULT 16u
-#endif
-#endif
-#ifndef THIN_DEFAULT
-#define THIN_DEFAULT 2u
-#endif
+#define THIN_DEFAULT (TEST_SANITIZER ? 16u : 2u)
 
 static const struct {
 	const char *name;
