@@ -338,11 +338,11 @@ fuzz() { FUZZ_SECONDS=4 run_check "$build/address" fuzz; }
 
 # What the campaigns try at length was tried above; a sanitizer, and a tree from the tarball, see a part of it.
 address() {
-	MLS_OPS=2 MLS_STATES=5000 MLS_DISKS=10 build_and_check "$build/address" --enable-werror --enable-fuzzing \
+	MLS_OPS=2 MLS_STATES=5000 MLS_STEPS=100 build_and_check "$build/address" --enable-werror --enable-fuzzing \
 		CC=clang --enable-sanitizers=address,undefined
 }
 
-distcheck() { MLS_OPS=1 MLS_STATES=500 MLS_DISKS=4 MLS_THIN=64 run_check "$build" -j"$jobs" distcheck; }
+distcheck() { MLS_OPS=1 MLS_STATES=500 MLS_STEPS=100 MLS_THIN=64 run_check "$build" -j"$jobs" distcheck; }
 
 end_to_end() {
 	modprobe -q -a fuse loop 2>/dev/null || true
