@@ -3,6 +3,7 @@
 #include "0-bio/block_ring.h"
 
 #include "base/checked.h"
+#include "base/err.h"
 
 int mls_block_ring_init(struct mls_block_ring *ring, struct mls_block_dev *dev, uint64_t hba, uint64_t nr_blocks)
 {
@@ -43,11 +44,38 @@ int mls_block_ring_read(const struct mls_block_ring *ring, uint64_t seq, uint32_
 
 int mls_block_ring_write(const struct mls_block_ring *ring, uint64_t seq, uint32_t nr_blocks, const void *data)
 {
-	struct mls_io ios[2];
+	return mls_block_ring_write_along(ring, seq, nr_blocks, data, NULL, 0);
+}
 
+static int first_err(const struct mls_io *ios, unsigned nr)
+{
+	for (unsigned i = 0; i < nr; i++)
+		if (ios[i].err)
+			return ios[i].err;
+	return 0;
+}
+
+int mls_block_ring_write_along(const struct mls_block_ring *ring, uint64_t seq, uint32_t nr_blocks, const void *data,
+			       struct mls_io *along, unsigned nr_along)
+{
+	struct mls_io ios[2 + MLS_RING_ALONG_MAX];
+	unsigned nr;
+	int err;
+
+	MLS_INVARIANT(nr_along <= MLS_RING_ALONG_MAX && (nr_along == 0 || nr_blocks > 0));
 	if (nr_blocks > ring->nr_blocks)
 		return MLS_EINVAL;
 	if (nr_blocks == 0)
 		return 0;
-	return mls_block_dev_writev(ring->dev, ios, map_ios(ring, seq, nr_blocks, (void *)(uintptr_t)data, ios));
+	nr = map_ios(ring, seq, nr_blocks, (void *)(uintptr_t)data, ios);
+	for (unsigned i = 0; i < nr_along; i++) {
+		ios[nr + i] = along[i];
+		ios[nr + i].err = 0;
+	}
+	err = mls_block_dev_writev(ring->dev, ios, nr + nr_along);
+	if (err && !first_err(ios, nr + nr_along))	/* none was done */
+		return err;
+	for (unsigned i = 0; i < nr_along; i++)
+		along[i].err = ios[nr + i].err;
+	return first_err(ios, nr);
 }

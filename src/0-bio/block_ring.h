@@ -26,4 +26,13 @@ MLS_MUST_CHECK int mls_block_ring_read(const struct mls_block_ring *ring, uint64
 MLS_MUST_CHECK int mls_block_ring_write(const struct mls_block_ring *ring, uint64_t seq, uint32_t nr_blocks,
 					const void *data);
 
+/*
+ * The same, with up to MLS_RING_ALONG_MAX transfers to anywhere on the ring's device that go along: one call for
+ * all. What becomes of them stands in the err of each, and only there; where nothing was written at all, they keep
+ * the err that they had.
+ */
+#define MLS_RING_ALONG_MAX 6u
+MLS_MUST_CHECK int mls_block_ring_write_along(const struct mls_block_ring *ring, uint64_t seq, uint32_t nr_blocks,
+					      const void *data, struct mls_io *along, unsigned nr_along);
+
 #endif

@@ -134,10 +134,10 @@ static int seal_block(struct mls_chain_writer *w, bool last)
 	return 0;
 }
 
-static int write_sealed(struct mls_chain_writer *w)
+static int write_sealed(struct mls_chain_writer *w, struct mls_io *along, unsigned nr_along)
 {
 	uint64_t seq = w->next.seq - w->nr_sealed;
-	int err = mls_block_ring_write(&w->ring, seq, w->nr_sealed, w->blocks);
+	int err = mls_block_ring_write_along(&w->ring, seq, w->nr_sealed, w->blocks, along, nr_along);
 
 	if (err)
 		mls_error("chain: writing %u blocks at seq %llu of the ring at HBA %llu failed", w->nr_sealed,
@@ -176,7 +176,7 @@ static int next_block(struct mls_chain_writer *w)
 		err = MLS_ENOSPC;
 	}
 	if (!err && w->nr_sealed == w->cap_blocks)
-		err = write_sealed(w);
+		err = write_sealed(w, NULL, 0);
 	return err;
 }
 
@@ -208,6 +208,11 @@ int mls_chain_put(struct mls_chain_writer *writer, const void *bytes, size_t nr_
 
 int mls_chain_end(struct mls_chain_writer *writer)
 {
+	return mls_chain_end_along(writer, NULL, 0);
+}
+
+int mls_chain_end_along(struct mls_chain_writer *writer, struct mls_io *along, unsigned nr_along)
+{
 	int err;
 
 	if (writer->state == WRITER_POISONED)
@@ -215,7 +220,7 @@ int mls_chain_end(struct mls_chain_writer *writer)
 	MLS_INVARIANT(writer->state == WRITER_IN_GROUP);
 	err = seal_block(writer, true);
 	if (!err)
-		err = write_sealed(writer);
+		err = write_sealed(writer, along, nr_along);
 	if (err)
 		return poison(writer, err);
 	MLS_INVARIANT(writer->next.seq - writer->pos.seq <= writer->ring.nr_blocks);

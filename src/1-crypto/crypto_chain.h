@@ -47,6 +47,9 @@ void mls_chain_writer_free(struct mls_chain_writer *writer);
 MLS_MUST_CHECK int mls_chain_begin(struct mls_chain_writer *writer);
 MLS_MUST_CHECK int mls_chain_put(struct mls_chain_writer *writer, const void *bytes, size_t nr_bytes);
 MLS_MUST_CHECK int mls_chain_end(struct mls_chain_writer *writer);
+
+/* end, and the last blocks take transfers along; see mls_block_ring_write_along. */
+MLS_MUST_CHECK int mls_chain_end_along(struct mls_chain_writer *writer, struct mls_io *along, unsigned nr_along);
 const struct mls_chain_pos *mls_chain_writer_pos(const struct mls_chain_writer *writer);
 
 struct mls_chain_reader;

@@ -155,6 +155,8 @@ int mls_lsm_wal_write(struct mls_lsm *lsm, struct mls_lsm_cut *cut, const void *
 		.announce_bytes = announce_bytes,
 		.recs = lsm->cut_recs,
 		.nr_recs = cut->nr_records,
+		.along = cut->along,
+		.nr_along = cut->nr_along,
 	};
 	int err;
 

@@ -158,7 +158,8 @@ struct mls_lsm_cut {
 	uint64_t sync_id;
 	size_t nr_records;		/* that go into the WAL group */
 	uint8_t digest[MLS_TAG_BYTES];	/* after wal_write */
-	void *priv;
+	struct mls_io *along;		/* the caller's, before wal_write: transfers that the group takes along; see */
+	unsigned nr_along;		/* mls_block_ring_write_along */
 };
 
 /*

@@ -75,7 +75,7 @@ int mls_wal_write_group(struct mls_chain_writer *writer, const struct mls_wal_gr
 	if (!err)
 		err = put_records(writer, group->recs, group->nr_recs);
 	if (!err)
-		err = mls_chain_end(writer);
+		err = mls_chain_end_along(writer, group->along, group->nr_along);
 	return err;
 }
 

@@ -23,6 +23,8 @@ struct mls_wal_group {
 	size_t announce_bytes;
 	const struct mls_index_rec *recs;
 	size_t nr_recs;
+	struct mls_io *along;		/* transfers that go to the device with the group; a reader has none */
+	unsigned nr_along;
 };
 #define MLS_WAL_GROUP_INIT ((struct mls_wal_group){ .recs = NULL })
 

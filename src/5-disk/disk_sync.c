@@ -29,28 +29,51 @@ static int poison(struct mls_disk *disk, const char *what, int err)
 	return err;
 }
 
-/* From the cut to the trusted store. */
-static int commit_cut(struct mls_disk *disk, struct mls_lsm_cut *cut, uint8_t flags, const char **what)
+/* The group, and along with it the slots that aren't on the device yet. */
+static int write_with_data(struct mls_disk *disk, struct mls_lsm_cut *cut, uint8_t flags, const char **what)
 {
-	struct mls_trust trust = disk->trust;
+	struct mls_seg_out out;
 	uint8_t *announce = NULL;
 	size_t announce_bytes = 0;
-	int err;
+	int err, err_data;
 
 	*what = "writing data";
-	err = mls_seg_write_out(disk->writer);
-	if (!err)
-		err = mls_segment_table_announce(disk->table, &announce, &announce_bytes);
-	if (!err && cut->nr_records > MLS_SYNC_VERIFY_MAX) {
-		*what = "flush";
-		err = mls_block_dev_flush(disk->dev);
-		flags |= MLS_WAL_FLAG_SETTLED;
-	}
+	err = mls_seg_out_begin(disk->writer, &out);
+	if (err)
+		return err;
+	cut->along = out.ios;
+	cut->nr_along = out.nr;
+	err = mls_segment_table_announce(disk->table, &announce, &announce_bytes);
 	if (!err) {
 		*what = "writing the WAL";
 		err = mls_lsm_wal_write(disk->lsm, cut, announce, announce_bytes, disk->sb.generation, flags);
 	}
 	free(announce);
+	err_data = mls_seg_out_end(disk->writer, &out);
+	if (!err && err_data) {		/* once more: a group without its data would end the session */
+		*what = "writing data";
+		err = mls_seg_write_out(disk->writer);
+	}
+	return err;
+}
+
+/* From the cut to the trusted store. */
+static int commit_cut(struct mls_disk *disk, struct mls_lsm_cut *cut, uint8_t flags, const char **what)
+{
+	struct mls_trust trust = disk->trust;
+	int err = 0;
+
+	if (cut->nr_records > MLS_SYNC_VERIFY_MAX) {
+		*what = "writing data";
+		err = mls_seg_write_out(disk->writer);
+		if (!err) {
+			*what = "flush";
+			err = mls_block_dev_flush(disk->dev);
+		}
+		flags |= MLS_WAL_FLAG_SETTLED;
+	}
+	if (!err)
+		err = write_with_data(disk, cut, flags, what);
 	if (!err) {
 		*what = "flush";
 		err = mls_block_dev_flush(disk->dev);
@@ -104,9 +127,11 @@ static int sync_round(struct mls_disk *disk, bool early)
 	if (!mls_lsm_dirty(disk->lsm) && segments.nr_cleaned_waiting == 0 &&
 	    (segments.nr_ends_untold == 0 || !disk->closing))
 		return 0;
-	err = mls_seg_write_out(disk->writer);	/* what can fail without harm goes first */
-	if (err)
-		return err;
+	if (!mls_seg_out_is_small(disk->writer)) {	/* what can fail without harm goes first */
+		err = mls_seg_write_out(disk->writer);
+		if (err)
+			return err;
+	}
 	mls_count(&disk->count.sync_rounds, 1);
 	err = write_group(disk, 0);
 	if (!err && early)

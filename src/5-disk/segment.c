@@ -423,7 +423,28 @@ static bool is_out(const struct mls_seg_buf *buf, uint64_t birth)
 	return buf->birth != birth || buf->state == MLS_BUF_IDLE || buf->state == MLS_BUF_WRITTEN;
 }
 
-static int write_out_buf(struct mls_seg_writer *writer, struct mls_seg_buf *buf)
+/* The open segment of its stream: what of it isn't out goes into out. One that was opened since this stream's was
+ * gathered has nothing from before the call. */
+static void gather_open(struct mls_seg_writer *writer, struct mls_seg_buf *buf, struct mls_seg_out *out)
+{
+	uint32_t from = buf->nr_written, upto = buf->nr_taken;
+
+	for (unsigned i = 0; i < out->nr; i++)
+		if (out->bufs[i]->stream == buf->stream)
+			return;
+	if (from == upto)
+		return;
+	MLS_INVARIANT(out->nr < MLS_NR_STREAMS);
+	out->ios[out->nr] = (struct mls_io){ mls_chunk_alloc_hba(writer->alloc, buf->run) + from, upto - from,
+					     MLS_EABORTED, mls_block_at(buf->blocks, from) };
+	out->bufs[out->nr] = buf;
+	out->upto[out->nr++] = upto;
+	buf->nr_out++;
+	wait_sealed(writer, buf, from, upto);
+}
+
+/* out NULL: all is written here. */
+static int write_out_buf(struct mls_seg_writer *writer, struct mls_seg_buf *buf, struct mls_seg_out *out)
 {
 	uint64_t birth = buf->birth;
 
@@ -431,6 +452,10 @@ static int write_out_buf(struct mls_seg_writer *writer, struct mls_seg_buf *buf)
 		pthread_cond_wait(&writer->changed, &writer->lock);
 	if (is_out(buf, birth))
 		return 0;
+	if (buf->state == MLS_BUF_FILLING && out) {
+		gather_open(writer, buf, out);
+		return 0;
+	}
 	if (buf->state == MLS_BUF_FILLING)
 		return write_out_open(writer, buf);
 	if (buf->state == MLS_BUF_FAILED)
@@ -449,19 +474,75 @@ static void forget_error(struct mls_seg_writer *writer)
 	writer->err = 0;
 }
 
-int mls_seg_write_out(struct mls_seg_writer *writer)
+static int write_out(struct mls_seg_writer *writer, struct mls_seg_out *out)
 {
 	int err = 0;
 
 	pthread_mutex_lock(&writer->lock);
 	for (unsigned i = 0; i < writer->nr_bufs; i++) {
-		int e = write_out_buf(writer, &writer->bufs[i]);
+		int e = write_out_buf(writer, &writer->bufs[i], out);
 
 		err = err ? err : e;
 	}
 	forget_error(writer);
 	pthread_mutex_unlock(&writer->lock);
 	return err;
+}
+
+int mls_seg_write_out(struct mls_seg_writer *writer)
+{
+	return write_out(writer, NULL);
+}
+
+int mls_seg_out_begin(struct mls_seg_writer *writer, struct mls_seg_out *out)
+{
+	int err, err_end;
+
+	out->nr = 0;
+	err = write_out(writer, out);
+	if (!err)
+		return 0;
+	err_end = mls_seg_out_end(writer, out);
+	MLS_INVARIANT(out->nr == 0 && (err_end == 0 || err_end == MLS_EABORTED));	/* none was tried */
+	return err;
+}
+
+int mls_seg_out_end(struct mls_seg_writer *writer, struct mls_seg_out *out)
+{
+	int err = 0;
+
+	pthread_mutex_lock(&writer->lock);
+	for (unsigned i = 0; i < out->nr; i++) {
+		struct mls_seg_buf *buf = out->bufs[i];
+
+		err = err ? err : out->ios[i].err;
+		buf->nr_out--;
+		/* The flusher may have written all meanwhile, or a write-out more than this one. */
+		if (!out->ios[i].err && buf->nr_written < out->upto[i])
+			buf->nr_written = out->upto[i];
+		maybe_close(writer, buf);
+	}
+	pthread_mutex_unlock(&writer->lock);
+	out->nr = 0;
+	return err;
+}
+
+bool mls_seg_out_is_small(struct mls_seg_writer *writer)
+{
+	bool small = true;
+
+	pthread_mutex_lock(&writer->lock);
+	for (unsigned i = 0; i < writer->nr_bufs && small; i++) {
+		const struct mls_seg_buf *buf = &writer->bufs[i];
+
+		if (buf->state == MLS_BUF_FILLING)
+			small = buf->nr_taken - buf->nr_written <= SMALL_WRITE_OUT &&
+				(!writer->zeros || buf->nr_taken <= buf->nr_claimed);
+		else
+			small = buf->state == MLS_BUF_IDLE || buf->state == MLS_BUF_WRITTEN;
+	}
+	pthread_mutex_unlock(&writer->lock);
+	return small;
 }
 
 int mls_seg_finish(struct mls_seg_writer *writer)

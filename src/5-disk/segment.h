@@ -115,6 +115,24 @@ MLS_MUST_CHECK int mls_seg_writer_claim_ahead(struct mls_seg_writer *writer);
 /* Bring every slot taken before the call to the device (no flush). */
 MLS_MUST_CHECK int mls_seg_write_out(struct mls_seg_writer *writer);
 
+/*
+ * The same with transfers that somebody else carries out, along with his own: begin brings what isn't in an open
+ * segment to the device and gathers the rest. Each begin that answered 0 needs its end, which looks at the err of
+ * each io (MLS_EABORTED as long as it wasn't tried) and answers the first.
+ */
+struct mls_seg_out {
+	struct mls_io ios[MLS_NR_STREAMS];
+	struct mls_seg_buf *bufs[MLS_NR_STREAMS];
+	uint32_t upto[MLS_NR_STREAMS];		/* slots of bufs[i] before this one are gathered */
+	unsigned nr;
+};
+
+MLS_MUST_CHECK int mls_seg_out_begin(struct mls_seg_writer *writer, struct mls_seg_out *out);
+MLS_MUST_CHECK int mls_seg_out_end(struct mls_seg_writer *writer, struct mls_seg_out *out);
+
+/* Is all that isn't on the device a few slots that the host has blocks for? To write them can't fail for want of space. */
+bool mls_seg_out_is_small(struct mls_seg_writer *writer);
+
 /* Close the open segments, however full, with their summaries (clean close). */
 MLS_MUST_CHECK int mls_seg_finish(struct mls_seg_writer *writer);
 

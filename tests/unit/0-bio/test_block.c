@@ -8,6 +8,7 @@
 #include "0-bio/block_ring.h"
 #include "0-bio/block_set.h"
 #include "base/buf.h"
+#include "tests/lib/fault_dev.h"
 
 static struct mls_block_dev *dev;
 static uint8_t *buf, *got;
@@ -148,6 +149,41 @@ START_TEST(a_ring_wraps)
 }
 END_TEST
 
+/* Each of three transfers fails in turn: two of the ring, which wraps, and the one that goes along. */
+START_TEST(a_ring_takes_transfers_along)
+{
+	for (unsigned failing = 0; failing <= 3; failing++) {
+		struct mls_io along = { 40, 2, MLS_EABORTED, mls_block_at(buf, 20) };
+		struct fault_dev *flaky = fault_dev_new(dev, FAULT_WRITE);
+		struct mls_block_ring ring;
+		int err;
+
+		ck_assert_int_eq(mls_block_ring_init(&ring, &flaky->base, 10, 8), 0);
+		fault_dev_arm(flaky, failing, MLS_ENOSPC, false);
+		err = mls_block_ring_write_along(&ring, 6, 4, buf, &along, 1);
+		ck_assert_int_eq(err, failing == 1 || failing == 2 ? MLS_ENOSPC : 0);
+		ck_assert_int_eq(along.err, failing == 3 ? MLS_ENOSPC : 0);
+		if (failing != 3)
+			ck_assert(is_block(dev, 40, 21) && is_block(dev, 41, 22));
+		if (err == 0)
+			ck_assert(is_block(dev, 17, 2) && is_block(dev, 10, 3));
+		mls_block_dev_destroy(&flaky->base);
+	}
+}
+END_TEST
+
+START_TEST(what_goes_along_lies_within_the_device)
+{
+	struct mls_io along = { DEV_BLOCKS - 1, 2, MLS_EABORTED, buf };
+	struct mls_block_ring ring;
+
+	ck_assert_int_eq(mls_block_ring_init(&ring, dev, 10, 8), 0);
+	ck_assert_int_eq(mls_block_ring_write_along(&ring, 0, 1, buf, &along, 1), MLS_EINVAL);
+	ck_assert_int_eq(along.err, MLS_EABORTED);	/* not tried */
+	ck_assert(is_block(dev, 10, 0));
+}
+END_TEST
+
 START_TEST(ring_limits)
 {
 	struct mls_block_ring ring;
@@ -247,6 +283,8 @@ int main(void)
 	tcase_add_test(tc, memory_device_sizes);
 	tcase_add_test(tc, a_set_reaches_its_own_blocks_only);
 	tcase_add_test(tc, a_ring_wraps);
+	tcase_add_test(tc, a_ring_takes_transfers_along);
+	tcase_add_test(tc, what_goes_along_lies_within_the_device);
 	tcase_add_test(tc, ring_limits);
 	tcase_add_test(tc, a_log_grows_by_chunks);
 	tcase_add_test(tc, a_log_of_many_small_chunks);
