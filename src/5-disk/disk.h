@@ -23,6 +23,7 @@
 #include "5-disk/segment.h"
 #include "5-disk/segment_table.h"
 #include "5-disk/superblock.h"
+#include "5-disk/sync_gather.h"
 
 #define MLS_NR_RMW_STRIPES 64u
 #define MLS_CHUNK_IO_BLOCKS 256u	/* a request is served in pieces of so many blocks */
@@ -57,6 +58,7 @@ struct mls_disk {
 	/* Sync: rounds are numbered; who comes while one runs waits for the next. */
 	pthread_mutex_t sync_lock;
 	pthread_cond_t sync_done;
+	struct mls_sync_gather gather;
 	uint64_t rounds_started, rounds_done;
 	int round_err;
 	bool sync_running, closing;

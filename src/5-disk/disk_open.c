@@ -331,6 +331,7 @@ int mls_disk_open_amended(struct mls_disk **out, struct mls_block_dev *dev, stru
 	disk->amend = amend;
 	pthread_mutex_init(&disk->sync_lock, NULL);
 	pthread_cond_init(&disk->sync_done, NULL);
+	mls_sync_gather_init(&disk->gather);
 	for (unsigned i = 0; i < MLS_NR_RMW_STRIPES; i++)
 		pthread_mutex_init(&disk->rmw[i], NULL);
 

@@ -168,27 +168,40 @@ int mls_disk_open_record(struct mls_disk *disk)
 	return write_group(disk, MLS_WAL_FLAG_OPEN);
 }
 
+/* One round, for all who have joined. sync_lock held, let go for the work. */
+static void lead_round(struct mls_disk *disk, bool early)
+{
+	unsigned nr_served;
+	uint64_t began;
+	int err;
+
+	disk->sync_running = true;
+	nr_served = mls_sync_gather_begin(&disk->gather, &disk->sync_lock);
+	disk->rounds_started++;
+	pthread_mutex_unlock(&disk->sync_lock);
+	began = mls_now_ns();
+	err = sync_round(disk, early);
+	pthread_mutex_lock(&disk->sync_lock);
+	mls_sync_gather_end(&disk->gather, nr_served, mls_now_ns() - began);
+	disk->sync_running = false;
+	disk->rounds_done++;
+	disk->round_err = err;
+	pthread_cond_broadcast(&disk->sync_done);
+}
+
 int mls_disk_sync_grouped(struct mls_disk *disk, bool early)
 {
 	uint64_t mine;
-	int err = 0;
+	int err;
 
 	pthread_mutex_lock(&disk->sync_lock);
 	mine = disk->rounds_started + 1;	/* the first round that starts from now on */
+	mls_sync_gather_join(&disk->gather);
 	while (disk->rounds_done < mine) {
-		if (disk->sync_running) {
+		if (disk->sync_running)
 			pthread_cond_wait(&disk->sync_done, &disk->sync_lock);
-			continue;
-		}
-		disk->sync_running = true;
-		disk->rounds_started++;
-		pthread_mutex_unlock(&disk->sync_lock);
-		err = sync_round(disk, early);
-		pthread_mutex_lock(&disk->sync_lock);
-		disk->sync_running = false;
-		disk->rounds_done++;
-		disk->round_err = err;
-		pthread_cond_broadcast(&disk->sync_done);
+		else
+			lead_round(disk, early);
 	}
 	/* A later round covers mine, too: its result is as good. */
 	err = disk->round_err;
