@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MPL-2.0 */
 /*
- * sync_queue.c - syncs of image.raw, combined; see sync_queue.h.
+ * sync_queue.c - syncs of image.raw, limited; see sync_queue.h.
  *
  * A fsync storm (many threads, or a database on top) would put every worker to sleep inside
- * mls_disk_sync, and reads and writes would wait for nothing. So a worker that finds a leader
- * leaves its request behind and goes on.
+ * mls_disk_sync, and reads and writes would wait for nothing. So a worker that finds enough others
+ * there leaves its request behind and goes on.
  *
- * States   idle (leading false, waiting empty) -> leading (one worker in sync_rounds) -> idle.
- * Invariant: waiting is only non-empty while somebody leads.
+ * Invariant: waiting is only non-empty while somebody is in here, and the last to leave finds it
+ * empty.
  */
 #include "fuse/sync_queue.h"
 
@@ -80,50 +80,54 @@ static int sync_now(struct mls_sync_queue *queue)
 	return err;
 }
 
-/* Take all that wait; false, and the lead is given up, if there are none. */
-static bool take_round(struct mls_sync_queue *queue)
+/* Take all that wait, if nobody else drains; false, and this worker has left, if there is nothing to do. */
+static bool take_waiting(struct mls_sync_queue *queue)
 {
-	struct mls_sync_list empty = queue->served;
+	struct mls_sync_list empty;
 	bool any;
 
 	pthread_mutex_lock(&queue->lock);
-	any = queue->waiting.nr > 0;
+	any = queue->waiting.nr > 0 && !queue->draining;
 	if (any) {
-		queue->served = queue->waiting;
+		empty = queue->served;
 		empty.nr = 0;
+		queue->served = queue->waiting;
 		queue->waiting = empty;
+		queue->draining = true;
 	} else {
-		queue->leading = false;
+		queue->nr_syncing--;
 	}
 	pthread_mutex_unlock(&queue->lock);
 	return any;
 }
 
-static void lead(struct mls_sync_queue *queue)
+static void drain(struct mls_sync_queue *queue)
 {
-	while (take_round(queue)) {
+	while (take_waiting(queue)) {
 		int err = sync_now(queue);
 
 		for (size_t i = 0; i < queue->served.nr; i++)
 			answer(queue->served.waiters[i], err);
+		pthread_mutex_lock(&queue->lock);
+		queue->draining = false;
+		pthread_mutex_unlock(&queue->lock);
 	}
 }
 
 static void sync_for(struct mls_sync_queue *queue, struct mls_sync_waiter waiter)
 {
-	bool queued, leader;
+	bool queued;
 
 	pthread_mutex_lock(&queue->lock);
-	queued = list_add(&queue->waiting, waiter);
-	leader = queued && !queue->leading;
-	if (leader)
-		queue->leading = true;
+	/* If there is no memory for the list, this worker waits as well. */
+	queued = queue->nr_syncing >= MLS_SYNCERS_MAX && list_add(&queue->waiting, waiter);
+	if (!queued)
+		queue->nr_syncing++;
 	pthread_mutex_unlock(&queue->lock);
-
-	if (!queued) /* no memory for the list: this worker waits itself */
-		answer(waiter, sync_now(queue));
-	else if (leader)
-		lead(queue);
+	if (queued)
+		return;
+	answer(waiter, sync_now(queue));
+	drain(queue);
 }
 
 void mls_sync_queue_sync(struct mls_sync_queue *queue, fuse_req_t req)

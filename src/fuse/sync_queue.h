@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MPL-2.0 */
 /*
- * sync_queue.h - syncs of image.raw, combined, so that they never occupy every worker.
+ * sync_queue.h - syncs of image.raw, so that they never occupy every worker.
  *
- * Role     One worker at a time leads: it syncs the disk and answers all requests that were there
- *          when its round began. Requests that come meanwhile are queued, not waited for: their
- *          workers go back to reading and writing, the leader answers them in its next round.
+ * Role     Up to MLS_SYNCERS_MAX workers sync the disk at once, each for its own request: the disk
+ *          makes one round of them. Requests beyond that are queued, not waited for: their workers
+ *          go back to reading and writing, and one that has synced answers them all after a round
+ *          more.
  * Errors   A request is answered with the errno of the sync that covers it.
  * Threads  Any. lock is held for list work only, never over a sync.
  */
@@ -24,6 +25,8 @@ struct mls_sync_waiter {
 	size_t written_bytes; /* 0: not a WRITE */
 };
 
+#define MLS_SYNCERS_MAX 16u /* half of the workers: the rest reads and writes */
+
 struct mls_sync_list {
 	struct mls_sync_waiter *waiters;
 	size_t nr, room;
@@ -33,8 +36,9 @@ struct mls_sync_queue {
 	struct mls_disk *disk; /* borrowed */
 	pthread_mutex_t lock;
 	struct mls_sync_list waiting; /* under lock */
-	struct mls_sync_list served;  /* the leader's */
-	bool leading;		      /* under lock: some worker leads */
+	struct mls_sync_list served;  /* of the worker that drains */
+	unsigned nr_syncing;	      /* under lock: workers in here */
+	bool draining;		      /* under lock: one of them answers those that waited */
 	_Atomic uint64_t written;     /* changes that have returned */
 	_Atomic uint64_t synced;      /* value of written that the last good sync covers */
 };
