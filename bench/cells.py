@@ -15,6 +15,7 @@ class Cell:
     depth: int = 1
     writers: int = 1
     sync_every: int = 0     # fdatasync after so many writes; 0: one fsync at the end
+    dsync: bool = False     # O_DSYNC instead
     unit: str = "MiB/s"     # MiB/s, writes/s: more is better; s: less is
     title: str = ""
 
@@ -44,6 +45,7 @@ CELLS = (
         Cell("sync-1", "sync", "randwrite", 4096, 1, sync_every=1, unit="writes/s"),
         Cell("sync-32", "sync", "randwrite", 4096, 1, sync_every=32, unit="writes/s"),
         Cell("sync-8w", "sync", "randwrite", 4096, 1, writers=8, sync_every=1, unit="writes/s"),
+        Cell("dsync-8w", "sync", "randwrite", 4096, 1, writers=8, dsync=True, unit="writes/s"),
         Cell("ext4-rnd-w", "ext4", "randwrite", 4096, 32),
         Cell("ext4-seq-w", "ext4", "write", MIB, 16),
         Cell("ext4-untar", "ext4", "untar", unit="s"),
@@ -58,7 +60,7 @@ EXPLAINED = {
     "depth1": "the same, one request at a time",
     "mixed": "70 % reads, 30 % writes, 4 KiB at random, queue depth 32",
     "sync": "4 KiB writes at random with fdatasync after each (sync-1), after 32 (sync-32), "
-            "and 8 writers each syncing each write (sync-8w)",
+            "and 8 writers each syncing each write (sync-8w), or with O_DSYNC (dsync-8w)",
     "ext4": "ext4 on a loop device on the disk",
 }
 
@@ -77,7 +79,9 @@ def fio_command(cell, path, size_bytes, seconds, io_bytes=None):
         command += ["--time_based", f"--runtime={int(seconds * 1000)}ms"]
     if cell.rw == "randrw":
         command.append("--rwmixread=70")
-    if cell.sync_every:
+    if cell.dsync:
+        command.append("--sync=dsync")
+    elif cell.sync_every:
         command.append(f"--fdatasync={cell.sync_every}")
     elif cell.writes:
         command.append("--end_fsync=1")     # a cell doesn't leave its work to the next one

@@ -129,7 +129,7 @@ class Baseline(FuseDaemon):
 
 class Null(Baseline):
     name, title, kind, primary = "null", "FUSE null device", "null", True
-    groups = ("main", "depth1", "mixed")
+    groups = ("main", "depth1", "mixed", "sync")
     sparse = True
 
 
@@ -233,6 +233,9 @@ class Engine(MlsDisk):
     groups = ("main", "depth1", "mixed", "sync")
     store = "file"
     rss = None
+
+    def takes(self, cell):
+        return super().takes(cell) and not cell.dsync       # a call of its own in a file, not in the engine
 
     def up(self):
         self.backing = self.format()

@@ -36,7 +36,8 @@ def _all():
         Target("sync-1", "plain", 0.5, "mlsdisk-none"), Target("sync-1", "plain", 1 / 3),
         Target("sync-1", "plain", 0.5, "mlsdisk-64m"), Target("sync-1", "plain", 0.5, "mlsdisk-1t"),
         Target("sync-8w", "plain", 1.0, "mlsdisk-none", strict=True), Target("sync-8w", "plain", 1.0, strict=True),
-        Target("sync-8w", "plain", 1.0, "engine", strict=True),
+        Target("sync-8w", "plain", 1.0, "engine", strict=True), Target("dsync-8w", "plain", 1.0, strict=True),
+        Target("dsync-8w", "plain", 1.0, "mlsdisk-none", strict=True),
         Target("amplification-seq", "", 1.1, at_most=True), Target("amplification-rnd", "", 1.1, at_most=True),
         Target("reopen-ms", "", 1000, at_most=True), Target("peak-rss-mib", "", 512, at_most=True),
     ]
