@@ -313,11 +313,7 @@ static int write_blocks(struct mls_disk *disk, uint64_t lba, uint32_t nr, const 
 			err = take_slots(disk, (uint32_t)mls_min_u64(nr, MLS_CHUNK_IO_BLOCKS), &buf, &slot, &got);
 		if (err)
 			return err;
-		for (uint32_t i = 0; i < got; i++) {
-			int e = mls_seg_seal(disk->writer, buf, slot + i, lba + i, in + (size_t)i * MLS_BLOCK_BYTES,
-					     NULL, &recs[i]);
-			err = err ? err : e;
-		}
+		err = mls_seg_seal(disk->writer, buf, slot, got, lba, in, recs);
 		if (!err)
 			err = put_records(disk, recs, got);
 		if (err)
@@ -342,7 +338,7 @@ static int replace_block(struct mls_disk *disk, const struct mls_index_rec *old,
 
 	if (err)
 		return err;
-	err = mls_seg_seal(disk->writer, buf, slot, old->lba, block, NULL, &rec);
+	err = mls_seg_seal(disk->writer, buf, slot, 1, old->lba, block, &rec);
 	if (!err)
 		err = mls_lsm_move(disk->lsm, &rec, old->hba, moved);
 	if (err || !*moved)

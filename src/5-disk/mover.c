@@ -227,8 +227,8 @@ static int move_opened(struct mover *mover, const struct victim *victim, const u
 		for (uint32_t i = 0; i < got; i++) {
 			const struct mls_index_rec *old = &mover->current[which[i]];
 			const uint8_t *plain = mls_block_at(mover->blocks, slot_of(mover, victim, which[i]));
-			int e = mls_seg_seal(disk->writer, buf, slot + i, old->lba, plain,
-					     &mover->orders[which[i]], &recs[i]);
+			int e = mls_seg_seal_moved(disk->writer, buf, slot + i, old->lba, plain,
+						   &mover->orders[which[i]], &recs[i]);
 
 			olds[i] = old->hba;
 			err = err ? err : e;

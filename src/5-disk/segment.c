@@ -28,6 +28,23 @@
 #define SMALL_WRITE_OUT 16u
 #define CLAIM_SLOTS 64u
 
+/* One who waits for slots, on his own stack. They are handed to him, in the order of coming: were all woken to
+ * look for themselves, most would go back to sleep, and some would never be the first. */
+struct taker {
+	uint32_t nr;
+	uint64_t epoch;
+	struct mls_seg_buf **buf;
+	uint32_t *slot, *got;
+	int err;
+	bool served;
+	pthread_cond_t wake;		/* served, or first and to look again */
+	struct taker *next;
+};
+
+struct takers {
+	struct taker *first, **end;
+};
+
 struct mls_seg_writer {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;		/* a buffer changed its state */
@@ -40,6 +57,7 @@ struct mls_seg_writer {
 	unsigned nr_bufs;
 	struct mls_seg_buf *bufs;
 	struct mls_seg_buf *open[MLS_NR_STREAMS];
+	struct takers takers[MLS_NR_STREAMS];
 	struct mls_seg_buf *queue, **queue_end;
 	pthread_t flushers[NR_FLUSHERS];
 	unsigned nr_flushers;
@@ -111,6 +129,8 @@ static bool buf_pool_has_idle(struct mls_seg_writer *writer)
 	return false;
 }
 
+static void serve_takers(struct mls_seg_writer *writer);
+
 /* WRITTEN and all indexed: the segment is closed, the buffer idle. Lock held. */
 static void maybe_close(struct mls_seg_writer *writer, struct mls_seg_buf *buf)
 {
@@ -120,6 +140,7 @@ static void maybe_close(struct mls_seg_writer *writer, struct mls_seg_buf *buf)
 	buf->state = MLS_BUF_IDLE;
 	buf->key = NULL;
 	pthread_cond_broadcast(&writer->changed);
+	serve_takers(writer);
 }
 
 /* ---- Writing ---- */
@@ -161,6 +182,7 @@ static void flush_buf(struct mls_seg_writer *writer, struct mls_seg_buf *buf)
 			  (unsigned long long)buf->run, mls_strerror(err));
 		buf->state = MLS_BUF_FAILED;
 		writer->err = err;
+		serve_takers(writer);
 	} else {
 		buf->nr_written = buf->nr_taken;
 		buf->state = MLS_BUF_WRITTEN;
@@ -237,51 +259,93 @@ static int open_segment(struct mls_seg_writer *writer, enum mls_seg_stream strea
 	return 0;
 }
 
-static int take_locked(struct mls_seg_writer *writer, enum mls_seg_stream stream, uint32_t nr, uint64_t epoch,
-		       struct mls_seg_buf **out, uint32_t *slot, uint32_t *got)
+/* Of the stream's open segment. */
+static void give_slots(struct mls_seg_writer *writer, enum mls_seg_stream stream, const struct taker *taker)
 {
-	struct mls_seg_buf *buf;
-	int err;
+	struct mls_seg_buf *buf = writer->open[stream];
+	uint32_t got = (uint32_t)mls_min_u64(taker->nr, writer->nr_slots - buf->nr_taken);
 
-	while (!writer->open[stream]) {
-		if (writer->err)
-			return writer->err;
-		if (idle_buf(writer)) {
-			err = open_segment(writer, stream, epoch);
-			if (err)
-				return err;
-		} else if (buf_pool_has_idle(writer)) {	/* a reader is about to let go */
-			pthread_mutex_unlock(&writer->lock);
-			sched_yield();
-			pthread_mutex_lock(&writer->lock);
-		} else {
-			pthread_cond_wait(&writer->changed, &writer->lock);
-		}
-	}
-	buf = writer->open[stream];
-	*slot = buf->nr_taken;
-	*got = (uint32_t)mls_min_u64(nr, writer->nr_slots - buf->nr_taken);
-	buf->nr_taken += *got;
-	atomic_fetch_add(&buf->nr_unsealed, *got);
-	atomic_fetch_add(&buf->nr_unindexed, *got);
-	*out = buf;
+	*taker->slot = buf->nr_taken;
+	*taker->got = got;
+	*taker->buf = buf;
+	buf->nr_taken += got;
+	atomic_fetch_add(&buf->nr_unsealed, got);
+	atomic_fetch_add(&buf->nr_unindexed, got);
 	if (buf->nr_taken == writer->nr_slots) {
 		writer->open[stream] = NULL;
 		buf->state = MLS_BUF_FULL;
 	}
-	return 0;
+}
+
+/* false: no buffer now. Lock held. */
+static bool try_to_serve(struct mls_seg_writer *writer, enum mls_seg_stream stream, struct taker *taker)
+{
+	if (!writer->open[stream]) {
+		taker->err = writer->err;
+		if (!taker->err && !idle_buf(writer))
+			return false;
+		if (!taker->err)
+			taker->err = open_segment(writer, stream, taker->epoch);
+	}
+	if (!taker->err)
+		give_slots(writer, stream, taker);
+	return true;
+}
+
+/* Whoever waits for slots gets what there is; moves first, as they make room. Lock held. */
+static void serve_takers(struct mls_seg_writer *writer)
+{
+	static const enum mls_seg_stream order[MLS_NR_STREAMS] = { MLS_STREAM_CLEAN, MLS_STREAM_USER };
+
+	for (unsigned i = 0; i < MLS_NR_STREAMS; i++) {
+		struct takers *takers = &writer->takers[order[i]];
+		struct taker *first;
+
+		while ((first = takers->first) && try_to_serve(writer, order[i], first)) {
+			takers->first = first->next;
+			if (!first->next)
+				takers->end = &takers->first;
+			first->served = true;
+			pthread_cond_signal(&first->wake);
+		}
+		if (takers->first && buf_pool_has_idle(writer))
+			pthread_cond_signal(&takers->first->wake);
+	}
+}
+
+/* Lock held. Waits for whoever came before, and for a buffer. */
+static void wait_for_slots(struct mls_seg_writer *writer, enum mls_seg_stream stream, struct taker *taker)
+{
+	struct takers *takers = &writer->takers[stream];
+
+	pthread_cond_init(&taker->wake, NULL);
+	taker->next = NULL;
+	*takers->end = taker;
+	takers->end = &taker->next;
+	while (!taker->served) {
+		if (takers->first == taker && buf_pool_has_idle(writer)) {	/* a reader is about to let go */
+			pthread_mutex_unlock(&writer->lock);
+			sched_yield();
+			pthread_mutex_lock(&writer->lock);
+			serve_takers(writer);
+		} else {
+			pthread_cond_wait(&taker->wake, &writer->lock);
+		}
+	}
+	pthread_cond_destroy(&taker->wake);
 }
 
 int mls_seg_take(struct mls_seg_writer *writer, enum mls_seg_stream stream, uint32_t nr, uint64_t epoch,
 		 struct mls_seg_buf **buf, uint32_t *slot, uint32_t *got)
 {
-	int err;
+	struct taker taker = { .nr = nr, .epoch = epoch, .buf = buf, .slot = slot, .got = got };
 
 	MLS_INVARIANT(nr > 0);
 	pthread_mutex_lock(&writer->lock);
-	err = take_locked(writer, stream, nr, epoch, buf, slot, got);
+	if (writer->takers[stream].first || !try_to_serve(writer, stream, &taker))
+		wait_for_slots(writer, stream, &taker);
 	pthread_mutex_unlock(&writer->lock);
-	return err;
+	return taker.err;
 }
 
 void mls_seg_writer_begin(struct mls_seg_writer *writer, uint64_t session)
@@ -301,16 +365,17 @@ struct mls_write_order mls_seg_order_of_past(const struct mls_seg_writer *writer
 	return (struct mls_write_order){ .epoch = writer->session, .nr = 0 };
 }
 
-static struct mls_write_order order_of_now(struct mls_seg_writer *writer)
+/* The orders of the next nr blocks: that of the first. */
+static struct mls_write_order orders_of_now(struct mls_seg_writer *writer, uint32_t nr)
 {
 	struct mls_write_order order = { .epoch = atomic_load(&writer->epoch) };
 
-	order.nr = atomic_fetch_add(&writer->nr_sealed, 1) + 1;
+	order.nr = atomic_fetch_add(&writer->nr_sealed, nr) + 1;
 	return order;
 }
 
-int mls_seg_seal(struct mls_seg_writer *writer, struct mls_seg_buf *buf, uint32_t slot, uint64_t lba, const void *plain,
-		 const struct mls_write_order *order, struct mls_index_rec *rec)
+static int seal_block(struct mls_seg_writer *writer, struct mls_seg_buf *buf, uint32_t slot, uint64_t lba,
+		      const void *plain, const struct mls_write_order *order, struct mls_index_rec *rec)
 {
 	struct mls_seg_slot *noted = &buf->slots[slot];
 	uint8_t *sealed = mls_block_at(buf->blocks, slot);
@@ -321,16 +386,45 @@ int mls_seg_seal(struct mls_seg_writer *writer, struct mls_seg_buf *buf, uint32_
 		memset(noted->tag, 0, MLS_TAG_BYTES);
 	}
 	noted->lba = err ? MLS_SLOT_VOID : lba;
-	noted->order = order ? *order : order_of_now(writer);
+	noted->order = *order;
 	rec->lba = lba;
 	rec->hba = mls_loc_make(mls_chunk_alloc_hba(writer->alloc, buf->run) + slot, buf->birth);
 	memcpy(rec->tag, noted->tag, MLS_TAG_BYTES);
 	atomic_store_explicit(&buf->sealed[slot], 1, memory_order_release);
-	if (atomic_fetch_sub(&buf->nr_unsealed, 1) == 1) {
-		pthread_mutex_lock(&writer->lock);
-		maybe_enqueue(writer, buf);
-		pthread_mutex_unlock(&writer->lock);
+	return err;
+}
+
+static void note_sealed(struct mls_seg_writer *writer, struct mls_seg_buf *buf, uint32_t nr)
+{
+	if (atomic_fetch_sub(&buf->nr_unsealed, nr) != nr)
+		return;
+	pthread_mutex_lock(&writer->lock);
+	maybe_enqueue(writer, buf);
+	pthread_mutex_unlock(&writer->lock);
+}
+
+int mls_seg_seal(struct mls_seg_writer *writer, struct mls_seg_buf *buf, uint32_t slot, uint32_t nr, uint64_t lba,
+		 const void *plain, struct mls_index_rec *recs)
+{
+	struct mls_write_order order = orders_of_now(writer, nr);
+	const uint8_t *block = plain;
+	int err = 0;
+
+	for (uint32_t i = 0; i < nr; i++, order.nr++, block += MLS_BLOCK_BYTES) {
+		int e = seal_block(writer, buf, slot + i, lba + i, block, &order, &recs[i]);
+
+		err = err ? err : e;
 	}
+	note_sealed(writer, buf, nr);
+	return err;
+}
+
+int mls_seg_seal_moved(struct mls_seg_writer *writer, struct mls_seg_buf *buf, uint32_t slot, uint64_t lba,
+		       const void *plain, const struct mls_write_order *order, struct mls_index_rec *rec)
+{
+	int err = seal_block(writer, buf, slot, lba, plain, order, rec);
+
+	note_sealed(writer, buf, 1);
 	return err;
 }
 
@@ -604,6 +698,8 @@ int mls_seg_writer_new(struct mls_seg_writer **out, struct mls_block_dev *dev, s
 	writer->run_blocks = mls_chunk_alloc_run_blocks(alloc);
 	writer->nr_slots = mls_segment_slots(writer->run_blocks);
 	writer->queue_end = &writer->queue;
+	for (unsigned stream = 0; stream < MLS_NR_STREAMS; stream++)
+		writer->takers[stream].end = &writer->takers[stream].first;
 	writer->nr_bufs = nr_bufs;
 	writer->bufs = calloc(nr_bufs, sizeof *writer->bufs);
 	if (!writer->bufs)

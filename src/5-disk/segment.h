@@ -79,21 +79,24 @@ void mls_seg_writer_begin(struct mls_seg_writer *writer, uint64_t session);
 void mls_seg_writer_epoch(struct mls_seg_writer *writer, uint64_t epoch);
 
 /*
- * Up to nr slots in a row. May wait for a buffer (back-pressure), never for space.
+ * Up to nr slots in a row. May wait for a buffer (back-pressure), never for space. Who waits is served in the
+ * order of coming, within a stream.
  * Returns 0; MLS_ENOSPC: no run for this stream; what a failed write answered.
  */
 MLS_MUST_CHECK int mls_seg_take(struct mls_seg_writer *writer, enum mls_seg_stream stream, uint32_t nr,
 				uint64_t epoch, struct mls_seg_buf **buf, uint32_t *slot, uint32_t *got);
 
 /*
- * Seal one block into its slot; gives the record for the index. Must be called for each slot taken. On
- * error (the crypto library failed) the slot counts as sealed, and is lost.
- *
- * order  NULL: a new write; else that of the write which the block comes from (moves).
+ * Seal nr neighbours, from lba on, into slots from slot on; gives their records for the index. Each slot taken
+ * must be sealed. On error (the crypto library failed) the slots count as sealed, and those that failed are lost.
  */
-MLS_MUST_CHECK int mls_seg_seal(struct mls_seg_writer *writer, struct mls_seg_buf *buf, uint32_t slot,
-				uint64_t lba, const void *plain, const struct mls_write_order *order,
-				struct mls_index_rec *rec);
+MLS_MUST_CHECK int mls_seg_seal(struct mls_seg_writer *writer, struct mls_seg_buf *buf, uint32_t slot, uint32_t nr,
+				uint64_t lba, const void *plain, struct mls_index_rec *recs);
+
+/* The same of one block that is moved: it keeps the order of the write which it comes from. */
+MLS_MUST_CHECK int mls_seg_seal_moved(struct mls_seg_writer *writer, struct mls_seg_buf *buf, uint32_t slot,
+				      uint64_t lba, const void *plain, const struct mls_write_order *order,
+				      struct mls_index_rec *rec);
 
 /* nr slots from slot on didn't enter the index: the summary shouldn't name them. Before mls_seg_indexed. (If the
  * summary is on its way already it does; what was written next has a later order.) */

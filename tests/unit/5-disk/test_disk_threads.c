@@ -5,12 +5,18 @@
  * Each writer owns every nth block and knows what it wrote; readers look everywhere and accept only
  * whole versions; others write 512-byte parts of shared blocks, each its own part; one syncs. With
  * flushes, compactions and cleaning going on all the time.
+ *
+ * And: writers that wait for a buffer get their slots in the order in which they came.
  */
 #include <check.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
+#include "5-disk/disk.h"
+#include "5-disk/location.h"
 #include "tests/lib/test_rand.h"
 #include "tests/unit/5-disk/disk_fixture.h"
 
@@ -137,6 +143,127 @@ START_TEST(threads_see_whole_and_newest_versions)
 }
 END_TEST
 
+/* ---- In the order of coming ---- */
+
+#define NR_WAITING 8u
+
+/* A device whose writes wait while it is shut. */
+struct gate_dev {
+	struct mls_block_dev base;
+	struct mls_block_dev *inner;
+	atomic_bool shut;
+};
+
+static void sleep_ms(unsigned ms)
+{
+	usleep(ms * 1000);
+}
+
+static int gate_read(struct mls_block_dev *dev, struct mls_io *ios, unsigned nr)
+{
+	return mls_block_dev_readv(((struct gate_dev *)dev)->inner, ios, nr);
+}
+
+static int gate_write(struct mls_block_dev *dev, struct mls_io *ios, unsigned nr)
+{
+	struct gate_dev *gate = (struct gate_dev *)dev;
+
+	while (atomic_load(&gate->shut))
+		sleep_ms(1);
+	return mls_block_dev_writev(gate->inner, ios, nr);
+}
+
+static int gate_flush(struct mls_block_dev *dev)
+{
+	return mls_block_dev_flush(((struct gate_dev *)dev)->inner);
+}
+
+static const struct mls_block_dev_ops gate_ops = { .read = gate_read, .write = gate_write, .flush = gate_flush };
+
+struct waiting {
+	pthread_t thread;
+	uint64_t lba, nr_blocks;
+	_Atomic long tid;
+	atomic_bool done;
+};
+
+static void *write_one_after_another(void *arg)
+{
+	struct waiting *w = arg;
+
+	atomic_store(&w->tid, syscall(SYS_gettid));
+	for (uint64_t i = 0; i < w->nr_blocks; i++)
+		ck_assert_int_eq(block_write(disk, w->lba + i, 1), 0);
+	atomic_store(&w->done, true);
+	return NULL;
+}
+
+static bool is_asleep(const struct waiting *w)
+{
+	char path[64], text[256], *end;
+	long tid = atomic_load(&w->tid);
+	size_t bytes;
+	FILE *file;
+
+	snprintf(path, sizeof path, "/proc/self/task/%ld/stat", tid);
+	file = tid ? fopen(path, "r") : NULL;
+	if (!file)
+		return false;
+	bytes = fread(text, 1, sizeof text - 1, file);
+	fclose(file);
+	text[bytes] = '\0';
+	end = strrchr(text, ')');
+	return end && end[1] == ' ' && end[2] == 'S';
+}
+
+/* Start it, and see it asleep for 20 ms. */
+static void start_and_see_waiting(struct waiting *w)
+{
+	ck_assert_int_eq(pthread_create(&w->thread, NULL, write_one_after_another, w), 0);
+	for (unsigned asleep = 0; asleep < 20; sleep_ms(1)) {
+		ck_assert(!atomic_load(&w->done));
+		asleep = is_asleep(w) ? asleep + 1 : 0;
+	}
+}
+
+static uint64_t place_of(uint64_t lba)
+{
+	struct mls_index_rec rec;
+
+	ck_assert_int_eq(mls_lsm_get(disk->lsm, lba, 1, &rec), 0);
+	return mls_loc_hba(rec.hba);
+}
+
+/* One takes all buffers and waits, others come one by one. Then the device goes on; their slots are neighbours. */
+START_TEST(who_waits_is_served_in_the_order_of_coming)
+{
+	struct waiting first = { .lba = 0, .nr_blocks = 400 }, others[NR_WAITING] = { 0 };
+	struct disk_fixture f;
+	struct gate_dev gate;
+
+	fixture_init(&f, 8 * MIB, mls_backing_bytes(8 * MIB));
+	f.opts.inline_work = false;
+	gate = (struct gate_dev){ .base = { &gate_ops, f.dev->nr_blocks }, .inner = f.dev };
+	ck_assert_int_eq(mls_disk_open(&disk, &gate.base, &f.store.base, &f.secret, &f.opts), 0);
+	/* All buffers but for the first one's waiting block. */
+	atomic_store(&gate.shut, true);
+	start_and_see_waiting(&first);
+	for (unsigned i = 0; i < NR_WAITING; i++) {
+		others[i].lba = 1000 + i;
+		others[i].nr_blocks = 1;
+		start_and_see_waiting(&others[i]);
+	}
+	atomic_store(&gate.shut, false);
+	pthread_join(first.thread, NULL);
+	for (unsigned i = 0; i < NR_WAITING; i++)
+		pthread_join(others[i].thread, NULL);
+	for (unsigned i = 1; i < NR_WAITING; i++)
+		ck_assert_uint_eq(place_of(1000 + i), place_of(1000) + i);
+	ck_assert_int_eq(mls_disk_close(disk), 0);
+	fixture_release(&f);
+}
+END_TEST
+
 static void loud(void *arg, enum mls_log_level level, const char *message)
 {
 	(void)arg;
@@ -154,6 +281,7 @@ int main(void)
 		mls_set_logger(loud, NULL);
 	tcase_set_timeout(tc, 300);
 	tcase_add_test(tc, threads_see_whole_and_newest_versions);
+	tcase_add_test(tc, who_waits_is_served_in_the_order_of_coming);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
