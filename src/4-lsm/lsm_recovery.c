@@ -38,8 +38,8 @@ static int apply_held(struct mls_lsm *lsm)
 		err = lsm->listener.announced(lsm->listener.arg, group->announce, group->announce_bytes);
 	if (err)
 		return err;
-	for (size_t i = 0; i < group->nr_recs; i++)
-		mls_memtable_insert(lsm->active, &group->recs[i], sync_id);
+	if (group->nr_recs)
+		mls_memtable_insert(lsm->active, group->recs, group->nr_recs, sync_id);
 	mls_memtable_forget_dirty(lsm->active);
 	mls_memtable_commit(lsm->active, sync_id);
 	return 0;

@@ -207,10 +207,9 @@ static uint64_t delay_ns_locked(const struct mls_lsm *lsm, size_t nr)
 
 static void insert_locked(struct mls_lsm *lsm, const struct mls_index_rec *recs, size_t nr)
 {
-	for (size_t i = 0; i < nr; i++) {
+	for (size_t i = 0; i < nr; i++)
 		MLS_INVARIANT(recs[i].lba != MLS_LBA_NONE && recs[i].hba != UINT64_MAX);
-		mls_memtable_insert(lsm->active, &recs[i], lsm->epoch);
-	}
+	mls_memtable_insert(lsm->active, recs, nr, lsm->epoch);
 	lsm->epoch_used = true;
 	mls_lsm_freeze_if_due_locked(lsm);
 }

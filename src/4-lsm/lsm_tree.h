@@ -23,8 +23,8 @@
 
 /* All may be called with lsm->mem_lock held: they must be short, do no I/O and not call back. */
 struct mls_lsm_listener {
-	/* A version that points to hba entered the memtable (put, move, replay). Not for tombstones. */
-	void (*born)(void *arg, uint64_t hba);
+	/* Versions enter the memtable (put, move, replay). Those among them that are tombstones don't count. */
+	void (*born)(void *arg, const struct mls_index_rec *recs, size_t nr);
 	/* A version in a memtable is gone, and no state that can still be accepted needs it. */
 	void (*died)(void *arg, uint64_t hba);
 	/*

@@ -37,6 +37,8 @@ struct order {
 	uint32_t version;
 };
 
+#define DIGIT_BITS 11		/* of an LBA: the sort takes so many at once */
+
 struct mls_memtable {
 	const struct mls_lsm_listener *listener;
 	struct mls_mem_version *versions;
@@ -48,7 +50,8 @@ struct mls_memtable {
 	struct list dirty, shadowed;
 	uint32_t nr_dirty;
 	uint64_t first_epoch, last_epoch;
-	struct order *order;		/* room for the sort of all versions */
+	struct order *order;		/* room for twice all versions: the sort goes to and fro */
+	const struct order *sorted;	/* its half that has the result */
 };
 
 static uint32_t bucket_of(const struct mls_memtable *mt, uint64_t lba)
@@ -128,7 +131,7 @@ int mls_memtable_reserve(struct mls_memtable *mt, uint32_t nr_versions)
 		cap = mls_max_u64(cap, mt->cap_versions + (uint64_t)mt->cap_versions / 2);
 	if (cap >= NONE)
 		return MLS_ENOMEM;
-	order = realloc(mt->order, cap * sizeof *order);
+	order = realloc(mt->order, 2 * cap * sizeof *order);
 	if (!order)
 		return MLS_ENOMEM;
 	mt->order = order;
@@ -173,12 +176,6 @@ static void version_give(struct mls_memtable *mt, uint32_t v)
 	mt->nr_versions--;
 }
 
-static void tell_born(const struct mls_memtable *mt, uint64_t hba)
-{
-	if (hba != MLS_HBA_NONE)
-		mt->listener->born(mt->listener->arg, hba);
-}
-
 static void tell_died(const struct mls_memtable *mt, uint64_t hba)
 {
 	if (hba != MLS_HBA_NONE)
@@ -218,23 +215,29 @@ static void insert_newest(struct mls_memtable *mt, uint32_t *at, const struct ml
 	mt->nr_dirty++;
 }
 
-void mls_memtable_insert(struct mls_memtable *mt, const struct mls_index_rec *rec, uint64_t epoch)
+static void insert_one(struct mls_memtable *mt, const struct mls_index_rec *rec, uint64_t epoch)
 {
 	uint32_t *at = find(mt, rec->lba);
 
-	/* A dirty version is never shadowed: whoever closes an epoch takes its dirty ones. */
-	MLS_INVARIANT(epoch == mt->last_epoch || (epoch > mt->last_epoch && mt->nr_dirty == 0));
-	if (mt->first_epoch == 0)
-		mt->first_epoch = epoch;
-	mt->last_epoch = epoch;
-
-	tell_born(mt, rec->hba);
 	if (*at != NONE && mt->versions[*at].epoch == epoch) {
 		tell_died(mt, mt->versions[*at].rec.hba);
 		mt->versions[*at].rec = *rec;
 	} else {
 		insert_newest(mt, at, rec, epoch);
 	}
+}
+
+void mls_memtable_insert(struct mls_memtable *mt, const struct mls_index_rec *recs, size_t nr, uint64_t epoch)
+{
+	/* A dirty version is never shadowed: whoever closes an epoch takes its dirty ones. */
+	MLS_INVARIANT(epoch == mt->last_epoch || (epoch > mt->last_epoch && mt->nr_dirty == 0));
+	if (mt->first_epoch == 0)
+		mt->first_epoch = epoch;
+	mt->last_epoch = epoch;
+
+	mt->listener->born(mt->listener->arg, recs, nr);	/* all before any of them dies */
+	for (size_t i = 0; i < nr; i++)
+		insert_one(mt, &recs[i], epoch);
 }
 
 const struct mls_index_rec *mls_memtable_get(const struct mls_memtable *mt, uint64_t lba)
@@ -316,27 +319,50 @@ bool mls_memtable_next_lba(const struct mls_memtable *mt, uint64_t lba, uint64_t
 	return best != MLS_LBA_NONE;
 }
 
-static int compare_order(const void *a, const void *b)
+/* By one digit of the LBA; those with the same one keep their order. */
+static void sort_by_digit(const struct order *from, struct order *to, uint32_t nr, unsigned shift)
 {
-	const struct order *x = a, *y = b;
+	const uint64_t mask = (1u << DIGIT_BITS) - 1;
+	uint32_t start[1u << DIGIT_BITS] = { 0 }, sum = 0;
 
-	return (x->lba > y->lba) - (x->lba < y->lba);
+	for (uint32_t i = 0; i < nr; i++)
+		start[from[i].lba >> shift & mask]++;
+	for (uint32_t d = 0; d <= mask; d++) {
+		uint32_t count = start[d];
+
+		start[d] = sum;
+		sum += count;
+	}
+	for (uint32_t i = 0; i < nr; i++)
+		to[start[from[i].lba >> shift & mask]++] = from[i];
 }
 
+/* Digit by digit, from the last: a quarter of the time of qsort, which also asks for memory. */
 uint32_t mls_memtable_sort(struct mls_memtable *mt)
 {
+	struct order *from = mt->order, *to = mt->order + mt->cap_versions;
+	uint64_t all = 0;
 	uint32_t nr = 0;
 
 	for (uint32_t b = 0; b <= mt->bucket_mask; b++)
-		for (uint32_t v = mt->buckets[b]; v != NONE; v = mt->versions[v].next)
-			mt->order[nr++] = (struct order){ mt->versions[v].rec.lba, v };
-	qsort(mt->order, nr, sizeof *mt->order, compare_order);
+		for (uint32_t v = mt->buckets[b]; v != NONE; v = mt->versions[v].next) {
+			from[nr++] = (struct order){ mt->versions[v].rec.lba, v };
+			all |= mt->versions[v].rec.lba;
+		}
+	for (unsigned shift = 0; shift < 64 && all >> shift; shift += DIGIT_BITS) {
+		struct order *sorted = to;
+
+		sort_by_digit(from, sorted, nr, shift);
+		to = from;
+		from = sorted;
+	}
+	mt->sorted = from;
 	return nr;
 }
 
 const struct mls_mem_version *mls_memtable_sorted(const struct mls_memtable *mt, uint32_t i)
 {
-	return &mt->versions[mt->order[i].version];
+	return &mt->versions[mt->sorted[i].version];
 }
 
 const struct mls_mem_version *mls_memtable_older(const struct mls_memtable *mt,

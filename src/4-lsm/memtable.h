@@ -39,10 +39,10 @@ MLS_MUST_CHECK int mls_memtable_reserve(struct mls_memtable *mt, uint32_t nr_ver
 uint64_t mls_memtable_first_epoch(const struct mls_memtable *mt);	/* of the first insert since clear */
 
 /*
- * rec is the newest version of its LBA from now on. A version of the same epoch dies at once; an
- * older one is shadowed until commit(epoch). There must be room.
+ * Each of recs, in their order, is the newest version of its LBA from now on. A version of the same epoch dies at
+ * once; an older one is shadowed until commit(epoch). There must be room.
  */
-void mls_memtable_insert(struct mls_memtable *mt, const struct mls_index_rec *rec, uint64_t epoch);
+void mls_memtable_insert(struct mls_memtable *mt, const struct mls_index_rec *recs, size_t nr, uint64_t epoch);
 
 /* The newest version, tombstone or not; NULL: none. */
 const struct mls_index_rec *mls_memtable_get(const struct mls_memtable *mt, uint64_t lba);

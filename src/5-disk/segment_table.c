@@ -163,17 +163,20 @@ void mls_seg_end_those_due(struct mls_segment_table *table)
 
 /* ---- Listener: memtable ---- */
 
-static void on_born(void *arg, uint64_t loc)
+static void on_born(void *arg, const struct mls_index_rec *recs, size_t nr)
 {
 	struct mls_segment_table *table = arg;
-	struct seg_entry *entry;
 	uint64_t run;
 
 	pthread_mutex_lock(&table->lock);
-	entry = mls_seg_entry_of_loc(table, loc, &run);
-	if (entry) {
-		entry->live_mem++;
-		table->live_blocks++;
+	for (size_t i = 0; i < nr; i++) {
+		struct seg_entry *entry = recs[i].hba == MLS_HBA_NONE ? NULL :
+					  mls_seg_entry_of_loc(table, recs[i].hba, &run);
+
+		if (entry) {
+			entry->live_mem++;
+			table->live_blocks++;
+		}
 	}
 	pthread_mutex_unlock(&table->lock);
 }

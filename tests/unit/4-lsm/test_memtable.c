@@ -16,11 +16,15 @@
 static int live[NR_HBAS];
 static unsigned nr_events;
 
-static void on_born(void *arg, uint64_t hba)
+static void on_born(void *arg, const struct mls_index_rec *recs, size_t nr)
 {
 	(void)arg;
-	live[hba]++;
-	nr_events++;
+	for (size_t i = 0; i < nr; i++) {
+		if (recs[i].hba == MLS_HBA_NONE)
+			continue;
+		live[recs[i].hba]++;
+		nr_events++;
+	}
 }
 
 static void on_died(void *arg, uint64_t hba)
@@ -46,7 +50,7 @@ static void insert(struct mls_memtable *mt, uint64_t lba, uint64_t hba, uint64_t
 {
 	struct mls_index_rec rec = { .lba = lba, .hba = hba, .tag = { (uint8_t)hba } };
 
-	mls_memtable_insert(mt, &rec, epoch);
+	mls_memtable_insert(mt, &rec, 1, epoch);
 }
 
 static uint64_t hba_of(const struct mls_memtable *mt, uint64_t lba)
@@ -141,6 +145,49 @@ START_TEST(grows_when_asked)
 		ck_assert_uint_eq(hba_of(mt, i * 1000003u % 4096), i + 1);
 	ck_assert_uint_eq(mls_memtable_sort(mt), 1000);
 	mls_memtable_free(mt);
+}
+END_TEST
+
+START_TEST(several_at_once_are_as_one_after_the_other)
+{
+	const struct mls_index_rec recs[] = {
+		{ .lba = 5, .hba = 100 }, { .lba = 6, .hba = MLS_HBA_NONE }, { .lba = 5, .hba = 101 },
+		{ .lba = 7, .hba = 102 }, { .lba = 7, .hba = MLS_HBA_NONE },
+	};
+	struct mls_memtable *mt = new_table(10);
+
+	mls_memtable_insert(mt, recs, 5, 1);
+	ck_assert_uint_eq(hba_of(mt, 5), 101);
+	ck_assert_uint_eq(hba_of(mt, 6), MLS_HBA_NONE);
+	ck_assert_uint_eq(hba_of(mt, 7), MLS_HBA_NONE);
+	ck_assert(live[100] == 0 && live[101] == 1 && live[102] == 0);
+	ck_assert_uint_eq(mls_memtable_nr_versions(mt), 3);
+	mls_memtable_free(mt);
+}
+END_TEST
+
+/* Of every length, so that each number of the sort's rounds is among them. */
+START_TEST(lbas_of_any_length_are_sorted)
+{
+	for (unsigned bits = 1; bits < 64; bits += 3) {
+		struct mls_memtable *mt = new_table(2000);
+		struct test_rand r;
+		uint32_t nr;
+
+		test_rand_seed(&r, bits);
+		for (unsigned i = 0; i < 2000; i++)
+			insert(mt, test_rand_below(&r, UINT64_C(1) << bits), i + 1, 1);
+		nr = mls_memtable_sort(mt);
+		ck_assert_uint_eq(nr, mls_memtable_nr_versions(mt));
+		for (uint32_t i = 0; i < nr; i++) {
+			const struct mls_index_rec *rec = &mls_memtable_sorted(mt, i)->rec;
+
+			ck_assert_uint_eq(hba_of(mt, rec->lba), rec->hba);
+			if (i > 0)
+				ck_assert_uint_lt(mls_memtable_sorted(mt, i - 1)->rec.lba, rec->lba);
+		}
+		mls_memtable_free(mt);
+	}
 }
 END_TEST
 
@@ -268,6 +315,8 @@ int main(void)
 	tcase_add_test(tc, nobody_hears_of_tombstones);
 	tcase_add_test(tc, clear_and_free_tell_nobody);
 	tcase_add_test(tc, grows_when_asked);
+	tcase_add_test(tc, several_at_once_are_as_one_after_the_other);
+	tcase_add_test(tc, lbas_of_any_length_are_sorted);
 	tcase_add_test(tc, random_against_a_model);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);

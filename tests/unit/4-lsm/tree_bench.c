@@ -68,13 +68,16 @@ static void check_death(struct tree_bench *bench, uint64_t hba)
 		     "HBA %llu of LBA %u died too early", (unsigned long long)hba, lba);
 }
 
-static void on_born(void *arg, uint64_t hba)
+static void on_born(void *arg, const struct mls_index_rec *recs, size_t nr)
 {
 	struct tree_bench *bench = arg;
 
 	pthread_mutex_lock(&bench->lock);
-	MUST(hba > 0 && hba < TREE_NR_HBAS, "HBA out of range");
-	bench->live[hba]++;
+	for (size_t i = 0; i < nr; i++) {
+		MUST(recs[i].hba < TREE_NR_HBAS, "HBA out of range");
+		if (recs[i].hba != MLS_HBA_NONE)
+			bench->live[recs[i].hba]++;
+	}
 	pthread_mutex_unlock(&bench->lock);
 }
 
