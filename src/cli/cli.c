@@ -11,6 +11,7 @@
 #include "cli/cli.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,10 +40,23 @@ static void log_as_program(void *arg, enum mls_log_level level, const char *mess
 		mls_cli_warn("%s", message);
 }
 
+/*
+ * Where the caller closed standard files, ours would get their numbers: messages would go into BACKING, and what
+ * leaves the terminal for /dev/null would take BACKING along. Opened the wrong way round, so that who uses them
+ * still meets an error.
+ */
+static void take_standard_files(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd)
+			_exit(MLS_CLI_FAILED);
+}
+
 void mls_cli_start(const char *program)
 {
 	const struct rlimit none = { 0, 0 };
 
+	take_standard_files();
 	program_name = program;
 	umask(077);
 	(void)setrlimit(RLIMIT_CORE, &none);

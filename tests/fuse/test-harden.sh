@@ -84,6 +84,18 @@ kill -TERM "$pid"
 wait_gone "$pid"
 ! mountpoint -q "$work/d.mnt" || die "the mount outlived a daemon that ended by SIGTERM"
 
+# Without standard files, BACKING and the pipe to the parent don't get their numbers: the daemon says that it's ready,
+# and what is written is there.
+mkdir -p "$work/d.mnt"
+mapfile -t args < <(serve_args d)
+timeout 60 "$fuse_program" "${args[@]}" "$work/d.img" "$work/d.mnt" <&- >&- 2>&- || die "status $? without standard files"
+dd if=/dev/urandom of="$work/sample" bs=1M count=1 status=none
+dd if="$work/sample" of="$(image d)" conv=notrunc,fsync status=none
+mls_end d
+mls_serve d
+cmp -n 1048576 "$work/sample" "$(image d)" || die "what was written without standard files is lost"
+mls_end d
+
 # Nobody else: not to be traced or looked into by another process of the same user, unconfined only if fusermount3 has
 # to unmount, confined with auto_unmount.
 if id nobody >/dev/null 2>&1 && command -v runuser >/dev/null && runuser -u nobody -- test -x "$fuse_program"; then
