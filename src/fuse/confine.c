@@ -10,34 +10,36 @@
  * What is asked through io_uring isn't seen by seccomp; there is no execve, ptrace or mount in it.
  *
  * A filter needs no_new_privs, and with it the setuid fusermount3 can't unmount. Root calls umount2
- * itself. Others are confined only with -o auto_unmount: the fusermount3 that mounted stays and
- * unmounts. (Where /etc/mtab is a file, libfuse unmounts by running umount(8), which is refused: the
- * dead mount stays for the next start, which clears it.)
+ * itself; for others a process that was started before does it (unmounter.h) or, with -o auto_unmount,
+ * the fusermount3 that mounted. (Where /etc/mtab is a file, libfuse unmounts as root by running umount(8),
+ * which is refused: the dead mount stays for the next start, which clears it.)
  */
 #ifdef HAVE_CONFIG_H
 #include <config.h>
 #endif
 #include "fuse/confine.h"
 
-#ifndef HAVE_SECCOMP
-
-void mls_confine_process(const struct mls_fuse_options *options)
-{
-	(void)options;
-}
-
-#else
-
 #include <errno.h>
-#include <seccomp.h>
-#include <stddef.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
+#include <sys/prctl.h>
 
 #include "fuse/harden.h"
 #include "fuse/log_sink.h"
 #include "fuse/options.h"
+
+#ifndef HAVE_SECCOMP
+
+static int refuse_system_calls(const struct mls_fuse_options *options)
+{
+	(void)options;
+	return 0;
+}
+
+#else
+
+#include <seccomp.h>
+#include <stddef.h>
+#include <sys/socket.h>
 
 #define NR_FAMILIES 64 /* more than the kernel has */
 
@@ -96,21 +98,12 @@ static int refuse_sockets(scmp_filter_ctx filter, bool network)
 	return err;
 }
 
-static bool needs_fusermount(const struct mls_fuse_options *options)
-{
-	return geteuid() != 0 && !(options->mount_options && strstr(options->mount_options, "auto_unmount"));
-}
-
-void mls_confine_process(const struct mls_fuse_options *options)
+static int refuse_system_calls(const struct mls_fuse_options *options)
 {
 	bool network = options->trusted_store && strncmp(options->trusted_store, "tpm2:", 5) == 0;
-	scmp_filter_ctx filter;
-	int err;
+	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+	int err = filter ? 0 : -ENOMEM;
 
-	if (needs_fusermount(options))
-		return;
-	filter = seccomp_init(SCMP_ACT_ALLOW);
-	err = filter ? 0 : -ENOMEM;
 	if (!err) /* the engine has threads already */
 		err = seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
 	if (!err) /* system calls of another ABI (32-bit ones) aren't looked at by number: none of them */
@@ -122,11 +115,22 @@ void mls_confine_process(const struct mls_fuse_options *options)
 	if (!err)
 		err = refuse_sockets(filter, network);
 	if (!err)
-		err = seccomp_load(filter); /* sets no_new_privs */
-	if (err)
-		mls_say(MLS_LOG_WARNING, "can't refuse system calls that aren't needed (seccomp): %s",
-			strerror(-err));
+		err = seccomp_load(filter); /* gives each thread no_new_privs, too */
 	seccomp_release(filter);
+	return err;
 }
 
 #endif
+
+void mls_confine_process(const struct mls_fuse_options *options)
+{
+	int err;
+
+	/* Without a filter that's for this thread and those that it will start: the workers, which talk to users. */
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+		mls_say(MLS_LOG_WARNING, "can't set no_new_privs: %s", strerror(errno));
+	err = refuse_system_calls(options);
+	if (err)
+		mls_say(MLS_LOG_WARNING, "can't refuse system calls that aren't needed (seccomp): %s",
+			strerror(-err));
+}

@@ -3,14 +3,12 @@
 #ifndef MLS_FUSE_CONFINE_H
 #define MLS_FUSE_CONFINE_H
 
-#include <stdbool.h>
-
 struct mls_fuse_options;
 
 /*
- * For all threads, and for good; once mounted, before the first request of a user is served. Nothing
- * without libseccomp, in a kernel without seccomp (with a warning), or where fusermount3 will be
- * needed at the end.
+ * For all threads, and for good; once mounted, before the first request of a user is served. Only if this
+ * process needn't run fusermount3 at the end (mls_unmounter_suffices). Without libseccomp, or in a kernel
+ * without seccomp (with a warning), new privileges are given up and nothing else.
  */
 void mls_confine_process(const struct mls_fuse_options *options);
 

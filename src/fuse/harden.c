@@ -9,9 +9,8 @@
  * so there it isn't tried.
  *
  * Root then gives up every capability but those in kept[], and by no_new_privs the way to get any
- * back: execve gives a root process no more than it has. Other users have no capabilities, and
- * unmount at the end through fusermount3, which is setuid and so needs new privileges; see confine.c
- * for when they can do without.
+ * back: execve gives a root process no more than it has. Other users have no capabilities; they mount by
+ * fusermount3, which is setuid and so needs new privileges, and give those up later (confine.c).
  *
  * No core dumps, not dumpable, umask 077: mls_cli_start.
  */

@@ -3,7 +3,9 @@
  * main.c - mlsdisk-fuse: a secure disk as one file, MOUNTPOINT/image.raw.
  *
  * The order of things, and why:
- *   options, default disk, mount point, secret   in the terminal: they may ask and explain
+ *   options, default disk, mount point           in the terminal: they may ask and explain
+ *   unmounter                                    a process of its own, which mustn't know the secret
+ *   secret                                       still in the terminal
  *   fork                                         before any thread, lock or key but the secret
  *   harden, block signals                        threads inherit both
  *   device, probe, trusted store, disk           read main's open_disk: it is the whole stack
@@ -38,6 +40,7 @@
 #include "fuse/log_sink.h"
 #include "fuse/mount_point.h"
 #include "fuse/options.h"
+#include "fuse/unmounter.h"
 #include "fuse/workers.h"
 
 struct stack {
@@ -187,7 +190,7 @@ static void say_ready(const struct mls_fuse_options *options, const struct mls_i
 
 /* From a mounted session to its end. Returns an exit status. */
 static int serve(struct fuse_session *session, const struct mls_fuse_options *options, struct mls_image *image,
-		 struct mls_daemon *daemon)
+		 struct mls_daemon *daemon, const struct mls_unmounter *unmounter)
 {
 	struct mls_request_buf buf;
 	int reason;
@@ -202,7 +205,8 @@ static int serve(struct fuse_session *session, const struct mls_fuse_options *op
 		mls_say(MLS_LOG_ERROR, "%s: the kernel ended the mount at once", options->mount_point);
 		return MLS_CLI_FAILED;
 	}
-	mls_confine_process(options);
+	if (mls_unmounter_suffices(unmounter, options))
+		mls_confine_process(options);
 	say_who_may_use(options);
 	say_ready(options, image);
 	mls_daemon_ready(daemon);
@@ -225,7 +229,8 @@ static int close_disk(struct stack *stack, const struct mls_fuse_options *option
 }
 
 /* Everything after the fork. Returns an exit status. */
-static int run(struct mls_fuse_options *options, struct mls_secret *secret, struct mls_daemon *daemon)
+static int run(struct mls_fuse_options *options, struct mls_secret *secret, struct mls_daemon *daemon,
+	       struct mls_unmounter *unmounter)
 {
 	struct fuse_session *session;
 	struct stack stack = {0};
@@ -253,12 +258,14 @@ static int run(struct mls_fuse_options *options, struct mls_secret *secret, stru
 				? ": /dev/fuse isn't there or isn't allowed (modprobe fuse)"
 				: "");
 	} else {
-		status = serve(session, options, &image, daemon);
+		status = serve(session, options, &image, daemon, unmounter);
 	}
 
 	close_status = close_disk(&stack, options);
 	if (session) {
+		mls_unmounter_ask(unmounter, fuse_session_fd(session));
 		fuse_session_unmount(session);
+		mls_unmounter_wait(unmounter);
 		fuse_session_destroy(session);
 	}
 	mls_image_release(&image);
@@ -296,6 +303,7 @@ static int read_secret(struct mls_secret *secret, const struct mls_fuse_options 
 int main(int argc, char **argv)
 {
 	struct mls_fuse_options options;
+	struct mls_unmounter unmounter;
 	struct mls_daemon daemon;
 	struct mls_secret secret = {0};
 	char *backing = NULL, *key_file = NULL, *mount_point = NULL;
@@ -318,14 +326,16 @@ int main(int argc, char **argv)
 		options.key_file = key_file;
 	}
 	status = resolve_backing(&options, &backing);
-	if (!status)
-		status = read_secret(&secret, &options);
+	if (status)
+		goto out;
+	mls_unmounter_start(&unmounter, &options, argc, argv);
+	status = read_secret(&secret, &options);
 	if (status)
 		goto out;
 	if (mls_daemon_start(&daemon, options.foreground))
 		status = MLS_CLI_FAILED;
 	else
-		status = run(&options, &secret, &daemon);
+		status = run(&options, &secret, &daemon, &unmounter);
 out:
 	mls_cli_secret_release(&secret);
 	free(options.mount_options);

@@ -91,7 +91,7 @@ static bool ours_is_mounted(const char *absolute)
 	return ours;
 }
 
-static int fusermount_unmount(const char *absolute)
+int mls_fusermount_unmount(const char *absolute)
 {
 	int status;
 	pid_t pid = fork();
@@ -108,7 +108,7 @@ static int fusermount_unmount(const char *absolute)
 static int clear_stale(const char *absolute)
 {
 	if (ours_is_mounted(absolute) &&
-	    (umount2(absolute, MNT_DETACH) == 0 || fusermount_unmount(absolute) == 0)) {
+	    (umount2(absolute, MNT_DETACH) == 0 || mls_fusermount_unmount(absolute) == 0)) {
 		mls_say(MLS_LOG_WARNING, "%s: the daemon that served this mount is gone; unmounted it",
 			absolute);
 		return MLS_OK;

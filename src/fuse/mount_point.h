@@ -16,4 +16,7 @@
  */
 MLS_MUST_CHECK int mls_mount_point_prepare(const char *path, char **absolute);
 
+/* By the setuid program, at once even if it's in use. 0, or -1. */
+MLS_MUST_CHECK int mls_fusermount_unmount(const char *absolute);
+
 #endif

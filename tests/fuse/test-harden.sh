@@ -84,6 +84,33 @@ kill -TERM "$pid"
 wait_gone "$pid"
 ! mountpoint -q "$work/d.mnt" || die "the mount outlived a daemon that ended by SIGTERM"
 
+# The process that unmounts for nobody's daemon.
+unmounter_of() {
+	local dir
+
+	for dir in /proc/[0-9]*; do
+		if [ "$(cat "$dir/comm" 2>/dev/null)" = mlsdisk-unmount ] &&
+			[ "$(stat -c %U "$dir" 2>/dev/null)" = nobody ]; then
+			echo "${dir#/proc/}"
+			return 0
+		fi
+	done
+	return 1
+}
+
+look_at_unmounter() {
+	local pid=$1 fd
+
+	[ "$(tr -d '\0' <"/proc/$pid/cmdline")" = mlsdisk-unmount ] || die "ps shows the one that unmounts as a daemon"
+	for fd in "/proc/$pid/fd"/*; do
+		case ${fd##*/} in
+		[012]) [ "$(readlink "$fd")" = /dev/null ] || die "the one that unmounts has $(readlink "$fd") open" ;;
+		3) [[ $(readlink "$fd") == socket:* ]] || die "the one that unmounts has $(readlink "$fd") open" ;;
+		*) die "the one that unmounts has $(readlink "$fd") open" ;;
+		esac
+	done
+}
+
 # Without standard files, BACKING and the pipe to the parent don't get their numbers: the daemon says that it's ready,
 # and what is written is there.
 mkdir -p "$work/d.mnt"
@@ -96,8 +123,8 @@ mls_serve d
 cmp -n 1048576 "$work/sample" "$(image d)" || die "what was written without standard files is lost"
 mls_end d
 
-# Nobody else: not to be traced or looked into by another process of the same user, unconfined only if fusermount3 has
-# to unmount, confined with auto_unmount.
+# Nobody else: not to be traced or looked into by another process of the same user, as confined as root's: another
+# process unmounts, be it ours or, with auto_unmount, fusermount3.
 if id nobody >/dev/null 2>&1 && command -v runuser >/dev/null && runuser -u nobody -- test -x "$fuse_program"; then
 	chmod 711 "$work"
 	mkdir "$work/n" "$work/n/mnt"
@@ -114,8 +141,14 @@ if id nobody >/dev/null 2>&1 && command -v runuser >/dev/null && runuser -u nobo
 			die "another process of the user reads the daemon's environment"
 		fi
 		[ "$(status_of "$pid" CapPrm)" = 0000000000000000 ] || die "nobody has capabilities"
-		if [ -n "$options" ] && grep -q '^#define HAVE_SECCOMP' "$build/config.h"; then
+		if grep -q '^#define HAVE_SECCOMP' "$build/config.h"; then	# else the engine's threads aren't reached
 			look_at_threads "$pid"
+		fi
+		unmounter=
+		if [ -z "$options" ]; then
+			unmounter=$(unmounter_of) || die "no process to unmount for nobody"
+			look_at_unmounter "$unmounter"
+			kill -TERM "$unmounter"		# as a service manager does to all of a service
 		fi
 		kill -TERM "$pid"
 		wait_gone "$pid"
@@ -124,7 +157,22 @@ if id nobody >/dev/null 2>&1 && command -v runuser >/dev/null && runuser -u nobo
 			sleep 0.05
 		done
 		! mountpoint -q "$work/n/mnt" || die "the mount outlived nobody's daemon ($options)"
+		[ -z "$unmounter" ] || wait_gone "$unmounter"
 	done
+	# Unmounted by its user; and killed, which leaves the mount to the next start. None stays behind.
+	for way in unmount kill clear; do
+		expect_status 0 runuser -u nobody -- "$fuse_program" --key-file="$work/n/key" --trusted-store=none \
+			"$work/n/d.img" "$work/n/mnt"
+		pid=$(daemon_pid "$work/n/mnt")
+		unmounter=$(unmounter_of) || die "no process to unmount for nobody"
+		case $way in
+		kill) kill -9 "$pid" ;;
+		*) runuser -u nobody -- fusermount3 -u "$work/n/mnt" ;;
+		esac
+		wait_gone "$pid"
+		wait_gone "$unmounter"
+	done
+	! mountpoint -q "$work/n/mnt" || die "the mount outlived nobody's daemon"
 else
 	say "not tried as another user: it can't reach $fuse_program"
 fi
