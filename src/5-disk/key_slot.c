@@ -3,10 +3,12 @@
 #include "5-disk/key_slot.h"
 
 #include <string.h>
+#include <unistd.h>
 
 #include "1-crypto/secret.h"
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/log.h"
 #include "base/rand.h"
 
 #define WRAPPING_LABEL "MlsDisk key slot"
@@ -45,6 +47,29 @@ bool mls_key_slot_malformed(const struct mls_key_slot_disk *slot)
 	return slot->state != 0 && !slot_possible(slot);
 }
 
+/*
+ * What the host may ask for at most, 4 GiB, is more than a small machine has: the kernel would kill us, or others. So
+ * a slot that wants more than half of the memory isn't tried, and another one may still open the disk. What we take
+ * by default is always allowed.
+ */
+static bool memory_suffices(const struct mls_key_slot_disk *slot)
+{
+	uint64_t wanted_kib;
+	long pages, page_bytes;
+
+	/* What isn't scrypt's may have anything as its cost. */
+	if (slot->kdf != MLS_SLOT_KDF_SCRYPT || slot->scrypt_log_n <= MLS_SCRYPT_LOG_N_DEFAULT)
+		return true;
+	wanted_kib = (uint64_t)1 << slot->scrypt_log_n;
+	pages = sysconf(_SC_PHYS_PAGES);
+	page_bytes = sysconf(_SC_PAGESIZE);
+	if (pages <= 0 || page_bytes <= 0 || wanted_kib <= (uint64_t)pages * (uint64_t)page_bytes / 1024 / 2)
+		return true;
+	mls_warn("key slot: its passphrase takes %u MiB to stretch, more than half of the memory here: it's from a larger "
+		 "machine, or forged; passed over", (unsigned)(wanted_kib / 1024));
+	return false;
+}
+
 /* The slot's KDF and salt are set. */
 static int wrapping_key(const struct mls_key_slot_disk *slot, const struct mls_secret *secret,
 			struct mls_aead **aead)
@@ -79,6 +104,8 @@ int mls_key_slot_fill(struct mls_key_slot_disk *slot, const struct mls_keyring *
 
 	new_slot.kdf = stretch ? MLS_SLOT_KDF_SCRYPT : MLS_SLOT_KDF_HKDF;
 	new_slot.scrypt_log_n = stretch ? (uint8_t)log_n : 0;
+	if (!memory_suffices(&new_slot))
+		return MLS_ENOMEM;
 	if (label)
 		memcpy(new_slot.label, label, strnlen(label, sizeof new_slot.label - 1));
 	err = mls_rand_bytes(new_slot.salt, sizeof new_slot.salt);
@@ -107,7 +134,7 @@ int mls_key_slot_open(const struct mls_key_slot_disk *slot, const uint8_t uuid[M
 	uint8_t *master;
 	int err;
 
-	if (!slot_possible(slot) || secret->bytes == 0)
+	if (!slot_possible(slot) || secret->bytes == 0 || !memory_suffices(slot))
 		return MLS_EKEY;
 	master = mls_secret_alloc(MLS_KEY_BYTES);
 	if (!master)

@@ -6,6 +6,7 @@
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "0-bio/block_dev.h"
 #include "5-disk/key_slot.h"
@@ -433,6 +434,47 @@ START_TEST(kdf_cost_is_bounded_both_ways)
 }
 END_TEST
 
+/* The linker gives us this one: how much memory the machine has, is the test's to say. */
+static long memory_pages;
+long __real_sysconf(int name);
+long __wrap_sysconf(int name);
+long __wrap_sysconf(int name)
+{
+	return name == _SC_PHYS_PAGES && memory_pages ? memory_pages : __real_sysconf(name);
+}
+
+START_TEST(kdf_takes_half_of_the_memory_at_most)
+{
+	const long mib = (1 << 20) / __real_sysconf(_SC_PAGESIZE);
+	struct mls_key_slot_disk slot = { 0 }, evil;
+	struct mls_keyring *opened = NULL;
+
+	ck_assert_int_eq(mls_key_slot_fill(&slot, keys, &words, 18, NULL), 0);	/* 256 MiB */
+	memory_pages = 511 * mib;
+	ck_assert_int_eq(mls_key_slot_fill(&evil, keys, &words, 18, NULL), MLS_ENOMEM);
+	ck_assert_int_eq(mls_key_slot_open(&slot, uuid, &words, &opened), MLS_EKEY);
+	ck_assert_ptr_null(opened);
+	memory_pages = 512 * mib;
+	ck_assert_int_eq(mls_key_slot_open(&slot, uuid, &words, &opened), 0);
+	mls_keyring_free(opened);
+	/* A header that asks for all there may be: were it tried, the 4 GiB would show in the time. */
+	evil = slot;
+	evil.scrypt_log_n = MLS_SCRYPT_LOG_N_MAX;
+	ck_assert_int_eq(mls_key_slot_open(&evil, uuid, &words, &opened), MLS_EKEY);
+	/* What isn't stretched needs none; what we take by default is always tried. */
+	memory_pages = 1;
+	ck_assert_int_eq(mls_key_slot_fill(&slot, keys, &words, 0, NULL), 0);
+	ck_assert_int_eq(mls_key_slot_open(&slot, uuid, &words, &opened), 0);
+	mls_keyring_free(opened);
+	ck_assert_int_eq(mls_key_slot_fill(&slot, keys, &key_a, 0, NULL), 0);
+	ck_assert_int_eq(mls_key_slot_open(&slot, uuid, &key_a, &opened), 0);
+	mls_keyring_free(opened);
+	slot.scrypt_log_n = 255;		/* it has no cost, whatever is written there */
+	ck_assert_int_eq(mls_key_slot_open(&slot, uuid, &key_a, &opened), MLS_EKEY);
+	memory_pages = 0;
+}
+END_TEST
+
 START_TEST(long_label_is_cut)
 {
 	struct mls_key_slot_disk slot = { 0 };
@@ -535,6 +577,7 @@ int main(void)
 	tcase_add_test(tc, secrets_choose_their_kdf);
 	tcase_add_test(tc, same_secret_twice_gives_unrelated_slots);
 	tcase_add_test(tc, kdf_cost_is_bounded_both_ways);
+	tcase_add_test(tc, kdf_takes_half_of_the_memory_at_most);
 	tcase_add_test(tc, long_label_is_cut);
 	tcase_add_test(tc, failing_random_source_makes_no_key);
 	tcase_add_test(tc, probe_says_what_is_there);
