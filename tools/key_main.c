@@ -17,7 +17,7 @@
 
 static const char help_text[] =
 	"Usage: mlsdisk-key {list|add|remove|change} [--key-file=FILE] [--new-key-file=FILE]\n"
-	"                   [--slot=N] BACKING\n"
+	"                   [--slot=N] [--label=TEXT] BACKING\n"
 	"List or change the secrets that open the disk on BACKING. The disk must not be in use.\n"
 	"\n"
 	"  list     show the key slots; needs no secret\n"
@@ -30,17 +30,19 @@ static const char help_text[] =
 	"  --new-key-file=FILE    the secret to add or to change to; default: ask for a passphrase, twice\n"
 	"  --slot=N               slot 0 to 7; default: add takes the first free one, remove and change\n"
 	"                         the one that the secret opens\n"
+	"  --label=TEXT           what list shows for the new secret, not secret itself; default: the date\n"
 	"  --help, --version\n"
 	"\n"
 	"Exit status: 0 done, 1 I/O or system error, or no such slot to add to or remove, 2 usage, 3 wrong\n"
 	"key or not an MlsDisk, 4 integrity violation, 6 in use.\n";
 
-enum { OPT_NEW_KEY_FILE = 256, OPT_SLOT };
+enum { OPT_NEW_KEY_FILE = 256, OPT_SLOT, OPT_LABEL };
 
 static const struct option long_options[] = {
 	MLS_CLI_OPTION_KEY_FILE,
 	{ "new-key-file", required_argument, NULL, OPT_NEW_KEY_FILE },
 	{ "slot", required_argument, NULL, OPT_SLOT },
+	{ "label", required_argument, NULL, OPT_LABEL },
 	MLS_CLI_OPTIONS_END,
 };
 
@@ -139,6 +141,20 @@ static int parse_slot(struct key_job *job, const char *text)
 	return MLS_CLI_DONE;
 }
 
+/* What would be shown otherwise than it was given isn't taken. */
+static int parse_label(struct key_job *job, const char *text)
+{
+	size_t bytes = strlen(text);
+
+	if (bytes == 0 || bytes >= sizeof job->label)
+		return mls_cli_usage("--label=%s: expected 1 to %zu characters", text, sizeof job->label - 1);
+	for (size_t i = 0; i < bytes; i++)
+		if (text[i] < 0x20 || text[i] >= 0x7f)
+			return mls_cli_usage("--label: expected printable ASCII characters");
+	memcpy(job->label, text, bytes + 1);
+	return MLS_CLI_DONE;
+}
+
 static int parse_operands(struct key_job *job, int nr, char **operands)
 {
 	if (nr == 0)
@@ -155,6 +171,8 @@ static int parse_operands(struct key_job *job, int nr, char **operands)
 	job->backing = operands[1];
 	if (job->new_key_file && !job->action->wants_new_secret)
 		return mls_cli_usage("--new-key-file has no meaning for %s", job->action->name);
+	if (job->label[0] && !job->action->wants_new_secret)
+		return mls_cli_usage("--label has no meaning for %s", job->action->name);
 	if ((job->key_file || job->slot != MLS_KEY_SLOT_ANY) && !job->action->wants_secret)
 		return mls_cli_usage("%s takes neither --key-file nor --slot", job->action->name);
 	if (job->key_file && job->new_key_file && !strcmp(job->key_file, "-") && !strcmp(job->new_key_file, "-"))
@@ -176,6 +194,9 @@ static int parse(struct key_job *job, int argc, char **argv, bool *go_on)
 			break;
 		case OPT_SLOT:
 			status = parse_slot(job, optarg);
+			break;
+		case OPT_LABEL:
+			status = parse_label(job, optarg);
 			break;
 		default:
 			if (mls_cli_take_option(&shared, option, &status) == MLS_CLI_EXIT)
@@ -225,7 +246,8 @@ static int run(struct key_job *job)
 	if (!err)
 		err = read_secrets(job);
 	if (!err) {
-		make_label(job->label);
+		if (!job->label[0])
+			make_label(job->label);
 		err = job->action->run(job);
 	}
 	mls_block_dev_destroy(job->dev);

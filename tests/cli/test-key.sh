@@ -38,6 +38,10 @@ expect 2 "--slot=8: expected 0 to 7" remove --slot=8 d
 expect 2 "--slot=-1: expected 0 to 7" remove --slot=-1 d
 expect 2 "no meaning" remove --new-key-file=b.key d
 expect 2 "neither" list --slot=1 d
+expect 2 "--label has no meaning" remove --label=x d
+expect 2 "1 to 39" add --label= d
+expect 2 "1 to 39" add --label="$(printf 'x%.0s' {1..40})" d
+expect 2 "printable" add --label=$'a\tb' d
 expect 2 "only one" add --key-file=- --new-key-file=- d
 expect 2 "no terminal" add --new-key-file=b.key d
 expect 1 "failed" list nothing
@@ -48,6 +52,8 @@ expect 3 "no key slot opens" add --key-file=b.key --new-key-file=c.key d
 expect 0 "Slot 1: added" add --key-file=a.key --new-key-file=b.key d
 expect 1 "used already" add --key-file=a.key --new-key-file=c.key --slot=1 d
 expect 1 "is free" change --key-file=a.key --new-key-file=c.key --slot=5 d
+expect 0 "Slot 1: changed" change --label="backup, in the safe" --key-file=b.key --new-key-file=b.key d
+expect 0 "backup, in the safe" list d
 expect 0 "Slot 1: changed" change --key-file=b.key --new-key-file=c.key d
 expect 3 "no key slot opens" remove --key-file=b.key d
 expect 0 "Slot 0: removed" remove --key-file=c.key --slot=0 d
