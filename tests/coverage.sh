@@ -7,8 +7,9 @@ set -eu
 cd "$1"
 rm -rf coverage
 mkdir coverage
-# An object that no test has loaded has no data: all its lines count as missed. Headers count where they are.
-find src -name '*.gcno' | while read -r notes; do
+# An object that no test has loaded has no data: all its lines count as missed. bench_*: the same sources once more, in
+# a program of bench/. Headers count where they are.
+find src -name '*.gcno' ! -name 'bench_*' | while read -r notes; do
 	gcov -o "$notes" "$notes" 2>/dev/null
 	find . -maxdepth 1 -name '*.c.gcov' -exec mv {} coverage/ \;
 	rm -f ./*.h.gcov
