@@ -22,7 +22,7 @@ _mlsdisk_options() {
 		options="--json --key-file= --trusted-store= --data --svg="
 		;;
 	mlsdisk-key)
-		options="--key-file= --new-key-file= --slot= --label="
+		options="--key-file= --new-key-file= --slot= --label= --trusted-store="
 		;;
 	esac
 	options+=" --help --version"

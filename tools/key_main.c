@@ -4,11 +4,17 @@
  *
  * Slots are listed without a key; to change them takes a secret that opens the disk now, and the disk
  * for ourselves: BACKING stays locked from before the question for the secret to the last write.
+ *
+ * A superblock from before the change still opens with a secret that was taken away, until the trusted store knows of
+ * the new one; an opening for writing tells it. So that is done at once, if a secret that still opens the disk is at
+ * hand and the store can be found.
  */
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 #include "cli/cli_options.h"
@@ -17,7 +23,7 @@
 
 static const char help_text[] =
 	"Usage: mlsdisk-key {list|add|remove|change} [--key-file=FILE] [--new-key-file=FILE]\n"
-	"                   [--slot=N] [--label=TEXT] BACKING\n"
+	"                   [--slot=N] [--label=TEXT] [--trusted-store=URI] BACKING\n"
 	"List or change the secrets that open the disk on BACKING. The disk must not be in use.\n"
 	"\n"
 	"  list     show the key slots; needs no secret\n"
@@ -31,6 +37,8 @@ static const char help_text[] =
 	"  --slot=N               slot 0 to 7; default: add takes the first free one, remove and change\n"
 	"                         the one that the secret opens\n"
 	"  --label=TEXT           what list shows for the new secret, not secret itself; default: the date\n"
+	"  --trusted-store=URI    file:PATH, tpm2:INDEX or none: is told at once that a secret was removed or\n"
+	"                         changed; default: the one in its usual place, if it's there\n"
 	"  --help, --version\n"
 	"\n"
 	"Exit status: 0 done, 1 I/O or system error, or no such slot to add to or remove, 2 usage, 3 wrong\n"
@@ -40,6 +48,7 @@ enum { OPT_NEW_KEY_FILE = 256, OPT_SLOT, OPT_LABEL };
 
 static const struct option long_options[] = {
 	MLS_CLI_OPTION_KEY_FILE,
+	MLS_CLI_OPTION_TRUSTED_STORE,
 	{ "new-key-file", required_argument, NULL, OPT_NEW_KEY_FILE },
 	{ "slot", required_argument, NULL, OPT_SLOT },
 	{ "label", required_argument, NULL, OPT_LABEL },
@@ -48,7 +57,7 @@ static const struct option long_options[] = {
 
 struct key_job {
 	const struct key_action *action;
-	const char *backing, *key_file, *new_key_file;
+	const char *backing, *key_file, *new_key_file, *trusted_store;
 	int slot;
 	struct mls_block_dev *dev;
 	struct mls_secret secret, new_secret;
@@ -61,6 +70,48 @@ struct key_action {
 	bool wants_secret, wants_new_secret;
 	int (*run)(struct key_job *job);
 };
+
+/* ---- The trusted store ---- */
+
+static bool store_is_there(const struct mls_probe *probe)
+{
+	char path[PATH_MAX];
+
+	return mls_trusted_store_default_path(path, sizeof path, probe->uuid) == 0 && access(path, F_OK) == 0;
+}
+
+/* Did the trusted store hear of the change? secret is one that opens the disk now. */
+static bool tell_store(struct key_job *job, const struct mls_secret *secret)
+{
+	struct mls_trusted_store *store = NULL;
+	struct mls_open_opts opts = { .no_discard = true };
+	struct mls_disk *disk;
+	struct mls_probe probe;
+	int err = mls_probe(job->dev, &probe);
+
+	if (!err && !job->trusted_store && !store_is_there(&probe))
+		return false;
+	if (!err)
+		err = mls_trusted_store_open(&store, job->trusted_store, probe.uuid);
+	if (!err && !store)
+		return false;		/* none */
+	if (!err)
+		err = mls_disk_open(&disk, job->dev, store, secret, &opts);
+	if (!err)
+		err = mls_disk_close(disk);
+	mls_trusted_store_destroy(store);
+	if (err)
+		mls_cli_warn("%s: the trusted store wasn't told: %s", job->backing, mls_strerror(err));
+	return !err;
+}
+
+static void say_refused(struct key_job *job, const char *done, bool told)
+{
+	if (told)
+		printf("Slot %u: %s. The trusted store refuses an old superblock from now on.\n", job->changed, done);
+	else
+		printf("Slot %u: %s. Mount %s once, so that an old superblock is refused.\n", job->changed, done, job->backing);
+}
 
 /* ---- The four actions: an enum mls_err ---- */
 
@@ -108,9 +159,9 @@ static int run_remove(struct key_job *job)
 {
 	int err = mls_key_remove(job->dev, &job->secret, job->slot, &job->changed);
 
+	/* Where no slot was named, the secret has just removed itself. */
 	if (!err)
-		printf("Slot %u: removed. Mount %s once, so that an old superblock with it is refused.\n", job->changed,
-		       job->backing);
+		say_refused(job, "removed", job->slot != MLS_KEY_SLOT_ANY && tell_store(job, &job->secret));
 	return err;
 }
 
@@ -119,8 +170,7 @@ static int run_change(struct key_job *job)
 	int err = mls_key_change(job->dev, &job->secret, &job->new_secret, job->slot, job->label, &job->changed);
 
 	if (!err)
-		printf("Slot %u: changed. Mount %s once, so that an old superblock is refused.\n", job->changed,
-		       job->backing);
+		say_refused(job, "changed", tell_store(job, &job->new_secret));
 	return err;
 }
 
@@ -171,6 +221,8 @@ static int parse_operands(struct key_job *job, int nr, char **operands)
 	job->backing = operands[1];
 	if (job->new_key_file && !job->action->wants_new_secret)
 		return mls_cli_usage("--new-key-file has no meaning for %s", job->action->name);
+	if (job->trusted_store && (!job->action->wants_secret || job->action->run == run_add))
+		return mls_cli_usage("--trusted-store has no meaning for %s", job->action->name);
 	if (job->label[0] && !job->action->wants_new_secret)
 		return mls_cli_usage("--label has no meaning for %s", job->action->name);
 	if ((job->key_file || job->slot != MLS_KEY_SLOT_ANY) && !job->action->wants_secret)
@@ -204,6 +256,7 @@ static int parse(struct key_job *job, int argc, char **argv, bool *go_on)
 		}
 	}
 	job->key_file = shared.key_file;
+	job->trusted_store = shared.trusted_store;
 	if (!status)
 		status = parse_operands(job, argc - optind, argv + optind);
 	*go_on = !status;

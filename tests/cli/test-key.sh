@@ -62,6 +62,31 @@ expect 0 "Slot 0: added" add --key-file=c.key --new-key-file=a.key d
 expect 0 "mlsdisk-key 20" list d
 [ "$(wc -l <output)" = 3 ] || die "two slots expected"
 
+# A superblock from before: it opens with what was taken away, until the trusted store knows of the change.
+for how in remove change untold; do
+	store=(--trusted-store="file:$work/store")
+	expect 0 "Slot 2: added" add --key-file=c.key --new-key-file=b.key d
+	head -c 128K d >old
+	case $how in
+	remove) expect 0 "store refuses an old" remove --key-file=c.key --slot=2 "${store[@]}" d ;;
+	change) expect 0 "store refuses an old" change --key-file=b.key --new-key-file=c.key "${store[@]}" d ;;
+	untold) expect 0 "Mount d once" remove --key-file=b.key "${store[@]}" d ;;
+	esac
+	head -c 128K d >new
+	dd if=old of=d conv=notrunc 2>/dev/null
+	found=0
+	"$build/mlsdisk-dump" --key-file=b.key "${store[@]}" d superblock >output 2>&1 || found=$?
+	case $how in
+	untold) [ "$found" = 0 ] || die "what nobody was told of can't be known" ;;
+	*) grep -q "violation: both superblock copies are old" output || die "an old superblock is accepted after $how" ;;
+	esac
+	dd if=new of=d conv=notrunc 2>/dev/null
+	[ "$how" != change ] || expect 0 "Slot 2: removed" remove --key-file=c.key --slot=2 "${store[@]}" d
+done
+expect 2 "no meaning for add" add --key-file=c.key --new-key-file=b.key "${store[@]}" d
+expect 2 "no meaning for list" list "${store[@]}" d
+expect 0 "the trusted store wasn't told" change --key-file=c.key --new-key-file=c.key --trusted-store="file:$work/no/store" d
+
 exec 9<d
 flock -n 9 || die "flock"
 expect 6 "in use" remove --key-file=c.key d
