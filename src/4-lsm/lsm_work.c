@@ -17,6 +17,7 @@
 #include "4-lsm/lsm_internal.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "base/thread.h"
 
 int mls_lsm_check_locked(struct mls_lsm *lsm)
 {
@@ -149,6 +150,7 @@ static void *compactor_main(void *arg)
 {
 	struct mls_lsm *lsm = arg;
 
+	mls_thread_in_background();
 	pthread_mutex_lock(&lsm->mem_lock);
 	while (!lsm->stopping) {
 		/* compact_lock comes before mem_lock: look, let go, and pick once both are held. */
