@@ -252,6 +252,7 @@ static int open_segment(struct mls_seg_writer *writer, enum mls_seg_stream strea
 	atomic_store(&buf->nr_unsealed, 0);
 	atomic_store(&buf->nr_unindexed, 0);
 	buf->nr_out = 0;
+	buf->busy = false;
 	buf->epoch = epoch;
 	buf->stream = stream;
 	buf->state = MLS_BUF_FILLING;
@@ -462,10 +463,9 @@ static void wait_sealed(struct mls_seg_writer *writer, struct mls_seg_buf *buf, 
 }
 
 /* How far to write zeros behind a write-out; upto: not at all. */
-static uint32_t claim_upto(const struct mls_seg_writer *writer, const struct mls_seg_buf *buf, uint32_t from,
-			   uint32_t upto)
+static uint32_t claim_upto(const struct mls_seg_writer *writer, const struct mls_seg_buf *buf, uint32_t upto)
 {
-	if (!writer->zeros || upto - from > SMALL_WRITE_OUT || upto <= buf->nr_claimed)
+	if (!writer->zeros || buf->busy || upto <= buf->nr_claimed)
 		return upto;
 	return (uint32_t)mls_min_u64(upto + CLAIM_SLOTS, writer->nr_slots);
 }
@@ -489,7 +489,9 @@ static int write_out_open(struct mls_seg_writer *writer, struct mls_seg_buf *buf
 
 	if (from == upto)
 		return 0;
-	claim = claim_upto(writer, buf, from, upto);
+	/* Few may also be what came while many were on their way. */
+	buf->busy |= upto - from > SMALL_WRITE_OUT;
+	claim = claim_upto(writer, buf, upto);
 	claims = claim > upto;
 	buf->nr_out++;
 	buf->claiming = claims;

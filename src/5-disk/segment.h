@@ -43,7 +43,8 @@ struct mls_seg_buf {
 	struct mls_data_key *key;	/* borrowed: the table holds it while the segment is open */
 	uint64_t run, birth, epoch;
 	uint32_t nr_taken, nr_written;	/* nr_written: handed to the device so far */
-	uint32_t nr_claimed;		/* slots the host has written blocks for, see write_ahead */
+	uint32_t nr_claimed;		/* slots the host has written blocks for, see claim_upto */
+	bool busy;			/* more than a small write-out's worth went out at once */
 	unsigned nr_out;		/* partial writes under way */
 	bool claiming;			/* one of them writes zeros to slots behind those taken */
 	atomic_uint nr_unsealed, nr_unindexed;
