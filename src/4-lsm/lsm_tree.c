@@ -208,7 +208,7 @@ static uint64_t delay_ns_locked(const struct mls_lsm *lsm, size_t nr)
 static void insert_locked(struct mls_lsm *lsm, const struct mls_index_rec *recs, size_t nr)
 {
 	for (size_t i = 0; i < nr; i++)
-		MLS_INVARIANT(recs[i].lba != MLS_LBA_NONE && recs[i].hba != UINT64_MAX);
+		MLS_INVARIANT(recs[i].lba != MLS_LBA_NONE && recs[i].hba != MLS_HBA_MISSING);
 	mls_memtable_insert(lsm->active, recs, nr, lsm->epoch);
 	lsm->epoch_used = true;
 	mls_lsm_freeze_if_due_locked(lsm);
@@ -305,35 +305,31 @@ int mls_lsm_get(struct mls_lsm *lsm, uint64_t lba, size_t nr, struct mls_index_r
 
 int mls_lsm_get_each(struct mls_lsm *lsm, struct mls_index_rec *recs, size_t nr)
 {
+	size_t nr_missing = nr;
 	struct mls_table_set *set;
-	int err = 0;
+	int err;
 
+	for (size_t i = 1; i < nr; i++)
+		MLS_INVARIANT(recs[i].lba >= recs[i - 1].lba);
 	pthread_mutex_lock(&lsm->mem_lock);
 	MLS_INVARIANT(lsm->phase != MLS_LSM_NEW);
 	for (size_t i = 0; i < nr; i++) {
 		const struct mls_index_rec *rec = get_in_memory_locked(lsm, recs[i].lba);
 
-		if (rec)
+		if (rec) {
 			recs[i] = *rec;
-		else
-			recs[i].hba = UINT64_MAX;	/* no record has it */
+			nr_missing--;
+		} else {
+			recs[i].hba = MLS_HBA_MISSING;
+		}
 	}
 	set = mls_table_set_get(lsm->tables);
 	pthread_mutex_unlock(&lsm->mem_lock);
-	for (size_t i = 0; i < nr && !err; i++) {
-		size_t nr_missing = 1;
-		struct mls_index_rec rec;
-
-		if (recs[i].hba != UINT64_MAX)
-			continue;
-		mls_lookup_init(&rec, 1);
-		err = mls_table_set_get_range(set, recs[i].lba, 1, &rec, &nr_missing);
-		if (nr_missing)
-			recs[i].hba = MLS_HBA_NONE;
-		else
-			recs[i] = rec;
-	}
+	err = mls_table_set_get_each(set, recs, nr, &nr_missing);
 	mls_table_set_put(set);
+	for (size_t i = 0; i < nr && nr_missing; i++)
+		if (recs[i].hba == MLS_HBA_MISSING)
+			recs[i].hba = MLS_HBA_NONE;
 	return err;
 }
 

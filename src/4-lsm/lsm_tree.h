@@ -146,7 +146,7 @@ MLS_MUST_CHECK int mls_lsm_move_each(struct mls_lsm *lsm, const struct mls_index
  */
 MLS_MUST_CHECK int mls_lsm_get(struct mls_lsm *lsm, uint64_t lba, size_t nr, struct mls_index_rec *recs);
 
-/* The same for LBAs that don't stand in a row: recs[i].lba is given. */
+/* The same for LBAs that don't stand in a row: recs[i].lba is given, and none is less than the one before. */
 MLS_MUST_CHECK int mls_lsm_get_each(struct mls_lsm *lsm, struct mls_index_rec *recs, size_t nr);
 
 /* The first mapped LBA in [lba, end). MLS_ENOENT: none. */

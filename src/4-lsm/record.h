@@ -15,6 +15,7 @@
 #include "format/mlsdisk_format.h"
 
 #define MLS_LBA_NONE UINT64_MAX
+#define MLS_HBA_MISSING UINT64_MAX	/* no record has it; in a lookup of single LBAs: not found yet */
 
 struct mls_index_rec {
 	uint64_t lba;

@@ -194,6 +194,13 @@ uint64_t mls_sst_find_block(const struct mls_sst *sst, uint64_t from, uint64_t l
 	uint64_t lo = from, hi = sst->nr_record_blocks;
 
 	MLS_INVARIANT(from < hi && sst->index[from] <= lba);
+	/* Who goes on from somewhere isn't far from there. */
+	for (uint64_t step = 1; from > 0 && step < hi - lo; step *= 2) {
+		if (sst->index[lo + step] > lba)
+			hi = lo + step;
+		else
+			lo += step;
+	}
 	while (hi - lo > 1) {		/* index[lo] <= lba < index[hi], were there one */
 		uint64_t mid = lo + (hi - lo) / 2;
 
@@ -293,6 +300,44 @@ int mls_sst_get_range(struct mls_sst *sst, uint64_t lba, size_t nr, struct mls_i
 			return 0;
 		i = sst->index[block] - lba;	/* between, the table has nothing */
 	}
+	return 0;
+}
+
+/* recs[i], if block has it. */
+static void take_one(const struct mls_sst_block_disk *block, struct mls_index_rec *rec, size_t *nr_missing)
+{
+	unsigned k = mls_sst_block_search(block, rec->lba);
+
+	if (k == mls_sst_block_nr(block) || mls_sst_block_lba(block, k) != rec->lba)
+		return;
+	MLS_INVARIANT(*nr_missing > 0);
+	mls_index_rec_decode(rec, &block->rec[k]);
+	--*nr_missing;
+}
+
+int mls_sst_get_each(struct mls_sst *sst, struct mls_index_rec *recs, size_t nr, size_t *nr_missing)
+{
+	uint64_t at = 0;
+	struct block_ref ref = { .block = NULL };
+
+	for (size_t i = 0; i < nr && *nr_missing > 0 && recs[i].lba <= sst->info.max_lba; i++) {
+		uint64_t block;
+
+		if (recs[i].hba != MLS_HBA_MISSING || recs[i].lba < sst->info.min_lba)
+			continue;
+		block = mls_sst_find_block(sst, at, recs[i].lba);
+		if (!ref.block || block != at) {
+			int err;
+
+			block_put(&ref);
+			err = block_get(sst, block, &ref);
+			if (err)
+				return err;
+			at = block;
+		}
+		take_one(ref.block, &recs[i], nr_missing);
+	}
+	block_put(&ref);
 	return 0;
 }
 

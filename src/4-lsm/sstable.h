@@ -78,6 +78,12 @@ const struct mls_sst_info *mls_sst_info(const struct mls_sst *sst);
 MLS_MUST_CHECK int mls_sst_get_range(struct mls_sst *sst, uint64_t lba, size_t nr, struct mls_index_rec *recs,
 				     size_t *nr_missing);
 
+/*
+ * The same for single LBAs: recs[i].lba is given, none less than the one before; those whose hba is
+ * MLS_HBA_MISSING are looked for.
+ */
+MLS_MUST_CHECK int mls_sst_get_each(struct mls_sst *sst, struct mls_index_rec *recs, size_t nr, size_t *nr_missing);
+
 /* The first record, tombstone or not, with an LBA >= lba. MLS_ENOENT: none. */
 MLS_MUST_CHECK int mls_sst_next(struct mls_sst *sst, uint64_t lba, struct mls_index_rec *rec);
 

@@ -151,6 +151,43 @@ int mls_table_set_get_range(const struct mls_table_set *set, uint64_t lba, size_
 	return err;
 }
 
+/* Each table of a level gets its part of recs. */
+static int get_each_of_level(const struct mls_table_set *set, unsigned level, struct mls_index_rec *recs, size_t nr,
+			     size_t *nr_missing)
+{
+	unsigned t = set->first[level], end = set->first[level + 1];
+	int err = 0;
+
+	for (size_t i = 0; !err && *nr_missing && i < nr;) {
+		uint64_t max_lba;
+		size_t from = i;
+
+		if (recs[i].hba != MLS_HBA_MISSING) {
+			i++;
+			continue;
+		}
+		t = first_ending_at(set, t, end, recs[i].lba);
+		if (t == end)
+			break;
+		max_lba = set->tables[t].meta.info.max_lba;
+		while (i < nr && recs[i].lba <= max_lba)
+			i++;
+		err = mls_sst_get_each(set->tables[t].sst, recs + from, i - from, nr_missing);
+	}
+	return err;
+}
+
+int mls_table_set_get_each(const struct mls_table_set *set, struct mls_index_rec *recs, size_t nr, size_t *nr_missing)
+{
+	int err = 0;
+
+	for (unsigned i = 0; !err && *nr_missing && i < set->first[1]; i++)
+		err = mls_sst_get_each(set->tables[i].sst, recs, nr, nr_missing);
+	for (unsigned level = 1; !err && *nr_missing && level < MLS_NR_LEVELS; level++)
+		err = get_each_of_level(set, level, recs, nr, nr_missing);
+	return err;
+}
+
 /* If the table has a record in [lba, *best), that is the new *best. */
 static int next_of_table(const struct mls_table *table, uint64_t lba, uint64_t *best)
 {

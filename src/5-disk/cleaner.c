@@ -6,6 +6,10 @@
  * frees them: until then the last synced state may need them. That sync is made by a thread of its own when
  * enough of them wait, so that cleaning goes on meanwhile; only a cleaner that has no room left waits for it.
  *
+ * What is kept free or waits for a sync isn't there for dead blocks to gather in, and so makes each victim
+ * fuller: near 90 % a hundredth of the pool held back costs a tenth of the speed. So marks are low, and syncs
+ * are frequent as long as space is short.
+ *
  * Cleaning begins at the low mark, which is small: who cleans late finds more dead blocks. Where much is dead,
  * and so cheap to have, it begins earlier and nobody is slowed for it: writers come in gusts.
  *
@@ -29,14 +33,18 @@
 
 #define VICTIMS_MAX 16u
 #define POOR_ROUNDS_MAX 8u
-#define SYNC_PART 3u		/* of the runs below the mark wait for one sync */
+#define SYNC_PART 4u		/* of the runs below the mark wait for one sync */
 #define SYNC_RUNS_AHEAD 2u	/* strict: room for so many times what is written between two syncs */
 #define SYNC_RUNS_FADE 16u
 #define ROUNDS_BEFORE_SYNC 8u
 #define EARLY_PART 8u		/* of what is dead: so much is kept free if it is above the low mark */
-#define MOVERS 2u		/* threads that empty victims beside the cleaner's */
+#define LOW_PART 64u		/* of all runs; from there on writers are slowed */
+#define LOW_RUNS_MAX 32u
+#define CLEAN_PART 256u		/* of all runs are for moves until the next sync */
+#define CLEAN_RUNS_MAX 64u
+#define MOVERS 3u		/* threads that empty victims beside the cleaner's */
 #define PACE_MAX_NS 20000000u	/* longest pause of one request: 20 ms */
-#define PACE_MIN_NS 100000u	/* debts below aren't worth a pause */
+#define PACE_MIN_NS 1000000u	/* debts below aren't worth a pause: to sleep and wake costs as much as a write */
 #define PACE_STEEP 16u		/* how much slower than the cleaner, at most */
 #define PACE_BLOCK_NS 3000u	/* what a block takes, before it has been measured */
 #define PACE_BLOCK_MAX_NS 200000u
@@ -129,29 +137,51 @@ static int early_sync(struct mls_disk *disk)
 	return err;
 }
 
-/*
- * Is it time to have the cleaned segments, even at the price of a sync nobody asked for? With no room left,
- * or nothing else to do, the cleaner waits for it: more moves would take what is kept for the index.
- */
-static int sync_if_due(struct mls_cleaner *cleaner, bool idle)
+/* Is it time to have the cleaned segments, even at the price of a sync nobody asked for? */
+static bool sync_is_due(struct mls_cleaner *cleaner, bool no_room)
 {
 	uint64_t room = mls_chunk_alloc_room(cleaner->disk->alloc);
 	uint64_t mark = room > cleaner->low_room ? cleaner->start_room : cleaner->low_room;
-	bool no_room = room <= 1;
 	struct mls_segment_stat stat;
 
 	mls_segment_table_stat(cleaner->disk->table, &stat);
-	if (stat.nr_cleaned_waiting == 0 ||
-	    (!no_room && (cleaner->disk->opts.strict_sync ||
-			  stat.nr_cleaned_waiting < mls_max_u64(mark / SYNC_PART, 1))))
+	if (stat.nr_cleaned_waiting == 0)
+		return false;
+	return no_room || (!cleaner->disk->opts.strict_sync &&
+			   stat.nr_cleaned_waiting >= mls_max_u64(mark / SYNC_PART, 1));
+}
+
+/* While one runs, another isn't asked for: it comes with the next victim. */
+static void ask_syncer(struct mls_cleaner *cleaner)
+{
+	pthread_mutex_lock(&cleaner->lock);
+	if (!cleaner->sync_wanted) {
+		cleaner->sync_wanted = true;
+		pthread_cond_signal(&cleaner->sync_work);
+	}
+	pthread_mutex_unlock(&cleaner->lock);
+}
+
+/* A mover is done with a victim. */
+static void on_emptied(void *arg)
+{
+	struct mls_cleaner *cleaner = arg;
+
+	if (cleaner->has_syncer && sync_is_due(cleaner, false))
+		ask_syncer(cleaner);
+}
+
+/* With no room left, or nothing else to do, the cleaner waits for the sync: more moves would take what is
+ * kept for the index. */
+static int sync_if_due(struct mls_cleaner *cleaner, bool idle)
+{
+	bool no_room = mls_chunk_alloc_room(cleaner->disk->alloc) <= 1;
+
+	if (!sync_is_due(cleaner, no_room))
 		return 0;
 	if (no_room || idle || !cleaner->has_syncer)
 		return early_sync(cleaner->disk);
-	/* While one runs, another isn't asked for: it comes with the next round. */
-	pthread_mutex_lock(&cleaner->lock);
-	cleaner->sync_wanted = true;
-	pthread_cond_signal(&cleaner->sync_work);
-	pthread_mutex_unlock(&cleaner->lock);
+	ask_syncer(cleaner);
 	return 0;
 }
 
@@ -524,19 +554,21 @@ static uint64_t room_between_syncs(struct mls_cleaner *cleaner, uint64_t reserve
 }
 
 /*
- * Index: a flush (two tables) and a compaction of level 0 into level 1 write up to ten memtables
- * before they free anything. Cleaning: a batch of victims.
+ * Index: a flush (two tables) and a compaction of level 0 into level 1 write up to ten memtables before they
+ * free anything; however small a table is, it takes a run. Cleaning: what is moved until the next sync.
  */
 static void set_reserves(struct mls_cleaner *cleaner)
 {
 	struct mls_disk *disk = cleaner->disk;
 	uint64_t nr_runs = mls_chunk_alloc_nr_runs(disk->alloc), run_bytes = (uint64_t)disk->sb.geo.run_blocks * MLS_BLOCK_BYTES;
-	uint64_t index = mls_div_round_up((uint64_t)disk->opts.memtable_records * 32 * 10, run_bytes) + 4;
-	uint64_t clean = 4 + nr_runs / 128;
+	uint64_t nr_records = (uint64_t)disk->opts.memtable_records * 10;
+	uint64_t index = mls_max_u64(mls_div_round_up(nr_records * 32, run_bytes) + 4,
+				     mls_div_round_up(nr_records, disk->table_records) + 2);
+	uint64_t clean = mls_min_u64(2 + nr_runs / CLEAN_PART, CLEAN_RUNS_MAX);
 
 	index = mls_min_u64(index, nr_runs / 8 + 1);
 	clean = mls_min_u64(clean, nr_runs / 16 + 1);
-	cleaner->low_room = mls_max_u64(4, nr_runs / 32);
+	cleaner->low_room = mls_max_u64(4, mls_min_u64(nr_runs / LOW_PART, LOW_RUNS_MAX));
 	if (cleaner->sync_runs)
 		cleaner->low_room = mls_max_u64(cleaner->low_room, room_between_syncs(cleaner, index + clean));
 	cleaner->start_room = cleaner->low_room;
@@ -634,7 +666,8 @@ int mls_cleaner_new(struct mls_cleaner **out, struct mls_disk *disk)
 	pthread_cond_init(&cleaner->sync_work, NULL);
 	pthread_cond_init(&cleaner->round_done, NULL);
 	set_reserves(cleaner);
-	err = mls_movers_new(&cleaner->movers, disk, disk->opts.inline_work ? 0 : MOVERS);
+	err = mls_movers_new(&cleaner->movers, disk, disk->opts.inline_work ? 0 : MOVERS, on_emptied,
+			     cleaner);
 	if (!err && !disk->opts.inline_work)
 		err = start_threads(cleaner);
 	if (err) {

@@ -50,6 +50,7 @@ struct mls_disk {
 	struct mls_burier *burier;		/* NULL: read-only */
 
 	struct mls_open_opts opts;
+	uint32_t table_records;			/* a compacted table has no more of them */
 	const struct mls_edit_group *amend;	/* borrowed during the open; NULL: nothing to correct */
 	atomic_uint_fast64_t disk_bytes, nr_blocks;	/* grow */
 	uint64_t generation_tried;		/* of a superblock that may be on the device */

@@ -28,12 +28,14 @@ static uint32_t memtable_records(const struct mls_disk *disk)
 	return (uint32_t)mls_max_u64(mls_min_u64(nr, by_ring), MEMTABLE_RECORDS_MIN);
 }
 
-/* A compacted table should fill about one run: runs are what it takes from the pool. */
+/* A compacted table should fill one run: runs are what it takes from the pool. Some blocks of it are for what
+ * isn't records: index, footer, nodes of the tree. Who asks for a small memtable asks for small tables, too. */
 static uint32_t table_records(const struct mls_disk *disk)
 {
-	uint64_t by_run = (uint64_t)disk->sb.geo.run_blocks * MLS_SST_RECS_PER_BLOCK * 9 / 10;
+	uint64_t nr_blocks = (uint64_t)disk->sb.geo.run_blocks * 9 / 10;
+	uint64_t by_run = mls_max_u64(nr_blocks - mls_min_u64(nr_blocks, 4), 1) * MLS_SST_RECS_PER_BLOCK;
 
-	return (uint32_t)mls_min_u64(disk->opts.memtable_records, by_run);
+	return (uint32_t)(disk->opts.memtable_records ? mls_min_u64(by_run, memtable_records(disk)) : by_run);
 }
 
 /* Before an index transaction names records, their blocks are on their way to the device, so that
@@ -54,6 +56,7 @@ int mls_disk_stack_new(struct mls_disk *disk)
 
 	disk->disk_bytes = geo->disk_blocks * MLS_BLOCK_BYTES;
 	disk->nr_blocks = geo->disk_blocks;
+	disk->table_records = table_records(disk);
 	disk->opts.memtable_records = memtable_records(disk);
 	if (!disk->opts.cache_bytes)
 		disk->opts.cache_bytes = CACHE_BYTES_DEFAULT;
@@ -80,7 +83,7 @@ int mls_disk_stack_new(struct mls_disk *disk)
 	mls_segment_table_count(disk->table, mls_disk_session_totals, disk);
 	/* Layer 4 */
 	lsm_opts = (struct mls_lsm_opts){ .memtable_records = disk->opts.memtable_records,
-					  .table_records = table_records(disk),
+					  .table_records = disk->table_records,
 					  .cache_bytes = disk->opts.cache_bytes,
 					  .inline_work = disk->opts.inline_work,
 					  .read_only = disk->opts.read_only };

@@ -2,7 +2,8 @@
 /*
  * mover.c - empties segments; see mover.h.
  *
- * A victim's way: summary -> look each LBA up -> read what is current -> open, seal, put -> cleaned.
+ * A victim's way: summary -> look each LBA up -> read what is current -> open, seal, put -> cleaned. The index
+ * is asked in order of LBA: so each of its blocks is looked at once, and near the one before.
  * A move enters the index only if the moved version is still the newest, so it never brings old data
  * back, and it belongs to the current epoch like any write, so a crash undoes it as a whole.
  *
@@ -30,22 +31,24 @@
 
 struct by_lba {
 	uint64_t lba;
-	uint32_t i;			/* in mover->current */
+	uint32_t slot;
 };
 
 /* What one thread works with: a segment's worth of each. */
 struct mover {
 	struct mls_movers *all;
 	pthread_t thread;
-	struct mls_seg_slot *slots;
-	struct mls_index_rec *current;	/* records that are newest and point into the victim */
-	struct mls_write_order *orders;	/* when those were written */
-	uint8_t *blocks;		/* by slot */
-	struct by_lba *by_lba;		/* current, sorted */
+	struct mls_seg_slot *slots;	/* the summary's */
+	struct by_lba *by_lba;		/* those of them that name a block, in order of LBA */
+	struct mls_index_rec *current;	/* records that are newest and point into the victim, in order of LBA */
+	bool *wanted;			/* by slot: current */
+	uint8_t *blocks;		/* by slot, then the summary's */
 };
 
 struct mls_movers {
 	struct mls_disk *disk;
+	void (*emptied)(void *arg);
+	void *emptied_arg;
 	unsigned nr_helpers;
 	pthread_mutex_t lock;		/* of all below */
 	pthread_cond_t work, done;
@@ -63,6 +66,7 @@ struct victim {
 	struct mls_seg_pin pin;		/* of its first slot */
 	uint64_t view;			/* of the index, when it was asked what is current */
 	uint32_t nr_current;
+	bool has_blocks;		/* all of them are in mover->blocks */
 	bool damaged;
 };
 
@@ -73,21 +77,51 @@ static uint64_t victim_loc(struct mls_disk *disk, const struct mls_seg_info *inf
 
 /* ---- What is current ---- */
 
-/* Into slot order, each slot at most once. */
-static void note_current(struct mover *mover, struct victim *victim, const struct mls_index_rec *rec,
-			 const struct mls_write_order *order)
+static int compare_lba(const void *a, const void *b)
 {
-	uint32_t at = victim->nr_current;
+	const struct by_lba *x = a, *y = b;
 
-	MLS_INVARIANT(at < mls_segment_slots(mover->all->disk->sb.geo.run_blocks));
-	while (at > 0 && mover->current[at - 1].hba > rec->hba) {
-		mover->current[at] = mover->current[at - 1];
-		mover->orders[at] = mover->orders[at - 1];
-		at--;
-	}
-	mover->current[at] = *rec;
-	mover->orders[at] = *order;
-	victim->nr_current++;
+	return (x->lba > y->lba) - (x->lba < y->lba);
+}
+
+/* mover->by_lba := the first nr_slots of the summary but those that were taken and never sealed well. */
+static uint32_t sort_slots(struct mover *mover, uint32_t nr_slots)
+{
+	uint32_t nr = 0;
+
+	for (uint32_t slot = 0; slot < nr_slots; slot++)
+		if (mover->slots[slot].lba < mover->all->disk->nr_blocks)
+			mover->by_lba[nr++] = (struct by_lba){ mover->slots[slot].lba, slot };
+	qsort(mover->by_lba, nr, sizeof *mover->by_lba, compare_lba);
+	return nr;
+}
+
+/* Where much is live, nearly all is read: then it is one transfer together with the summary. If that fails, what is
+ * needed is read by itself: what can't be read may be dead. */
+static int read_whole(struct mover *mover, struct victim *victim)
+{
+	struct mls_disk *disk = mover->all->disk;
+	uint32_t run_blocks = disk->sb.geo.run_blocks;
+	int err;
+
+	if (victim->info.live < mls_segment_slots(run_blocks) / 2)
+		return 0;
+	err = mls_block_dev_read(disk->dev, mls_chunk_alloc_hba(disk->alloc, victim->info.run), run_blocks,
+				 mover->blocks);
+	victim->has_blocks = !err;
+	return err == MLS_EIO ? 0 : err;
+}
+
+static int get_summary(struct mover *mover, struct victim *victim, uint32_t *nr_slots)
+{
+	struct mls_disk *disk = mover->all->disk;
+	void *blocks = mls_block_at(mover->blocks, mls_segment_slots(disk->sb.geo.run_blocks));
+
+	return victim->has_blocks ?
+		       mls_seg_open_summary(disk->writer, victim->info.run, victim->info.birth,
+					    victim->pin.key->salt, blocks, mover->slots, nr_slots) :
+		       mls_seg_read_summary(disk->writer, victim->info.run, victim->info.birth,
+					    victim->pin.key->salt, blocks, mover->slots, nr_slots);
 }
 
 /* mover->current := the records of the summary's LBAs that point where the summary says. */
@@ -95,27 +129,30 @@ static int find_by_summary(struct mover *mover, struct victim *victim)
 {
 	struct mls_disk *disk = mover->all->disk;
 	struct mls_index_rec recs[BATCH];
-	uint32_t nr_slots = 0;
-	int err = mls_seg_read_summary(disk->writer, victim->info.run, victim->info.birth, victim->pin.key->salt,
-				       mover->slots, &nr_slots);
+	uint32_t nr_slots = 0, nr;
+	int err = get_summary(mover, victim, &nr_slots);
 
+	if (err)
+		return err;
+	nr = sort_slots(mover, nr_slots);
 	victim->nr_current = 0;
 	victim->view = mls_lsm_view(disk->lsm);
-	for (uint32_t at = 0; at < nr_slots && !err;) {
-		uint32_t slot[BATCH], nr = 0;
+	for (uint32_t at = 0; at < nr && !err; at += BATCH) {
+		uint32_t nr_recs = (uint32_t)mls_min_u64(nr - at, BATCH);
 
-		for (; at < nr_slots && nr < BATCH; at++) {
-			if (mover->slots[at].lba >= disk->nr_blocks)
-				continue;	/* a slot that was taken but never sealed well */
-			recs[nr].lba = mover->slots[at].lba;
-			slot[nr++] = at;
-		}
-		err = mls_lsm_get_each(disk->lsm, recs, nr);
-		for (uint32_t i = 0; i < nr && !err; i++)
-			if (recs[i].hba == victim_loc(disk, &victim->info, slot[i]))
-				note_current(mover, victim, &recs[i], &mover->slots[slot[i]].order);
+		for (uint32_t i = 0; i < nr_recs; i++)
+			recs[i].lba = mover->by_lba[at + i].lba;
+		err = mls_lsm_get_each(disk->lsm, recs, nr_recs);
+		for (uint32_t i = 0; i < nr_recs && !err; i++)
+			if (recs[i].hba == victim_loc(disk, &victim->info, mover->by_lba[at + i].slot))
+				mover->current[victim->nr_current++] = recs[i];
 	}
 	return err;
+}
+
+static uint32_t slot_of(const struct mover *mover, const struct victim *victim, uint32_t i)
+{
+	return (uint32_t)(mover->current[i].hba - victim_loc(mover->all->disk, &victim->info, 0));
 }
 
 static int find_by_walk(struct mover *mover, struct victim *victim)
@@ -123,7 +160,6 @@ static int find_by_walk(struct mover *mover, struct victim *victim)
 	struct mls_disk *disk = mover->all->disk;
 	struct mls_index_rec recs[MLS_CHUNK_IO_BLOCKS];
 	uint64_t lba = 0, first = victim_loc(disk, &victim->info, 0);
-	struct mls_write_order order = mls_seg_order_of_past(disk->writer);
 	uint32_t nr_slots = mls_segment_slots(disk->sb.geo.run_blocks);
 	int err = 0;
 
@@ -139,54 +175,54 @@ static int find_by_walk(struct mover *mover, struct victim *victim)
 		err = mls_lsm_get(disk->lsm, lba, nr, recs);
 		if (err)
 			break;
-		for (uint32_t i = 0; i < nr; i++)
-			if (recs[i].hba >= first && recs[i].hba < first + nr_slots)
-				note_current(mover, victim, &recs[i], &order);
+		for (uint32_t i = 0; i < nr; i++) {
+			if (recs[i].hba < first || recs[i].hba >= first + nr_slots)
+				continue;
+			MLS_INVARIANT(victim->nr_current < nr_slots);
+			mover->current[victim->nr_current++] = recs[i];
+			mover->slots[recs[i].hba - first].order = mls_seg_order_of_past(disk->writer);
+		}
 		lba += nr;
 	}
 	return err == MLS_ENOENT ? 0 : err;
 }
 
-static uint32_t slot_of(const struct mover *mover, const struct victim *victim, uint32_t i)
-{
-	return (uint32_t)(mover->current[i].hba - victim_loc(mover->all->disk, &victim->info, 0));
-}
-
 /* The blocks of mover->current into mover->blocks; large transfers. */
 static int read_current(struct mover *mover, const struct victim *victim)
 {
-	struct mls_block_dev *dev = mover->all->disk->dev;
+	struct mls_disk *disk = mover->all->disk;
+	uint32_t nr_slots = mls_segment_slots(disk->sb.geo.run_blocks);
+	uint64_t first = mls_chunk_alloc_hba(disk->alloc, victim->info.run);
 	struct mls_io ios[MLS_CHUNK_IO_BLOCKS];
 	unsigned nr_ios = 0;
 	int err = 0;
 
-	for (uint32_t i = 0; i < victim->nr_current && !err; i++) {
-		uint64_t hba = mls_loc_hba(mover->current[i].hba);
+	if (victim->has_blocks)
+		return 0;
+	memset(mover->wanted, 0, nr_slots * sizeof *mover->wanted);
+	for (uint32_t i = 0; i < victim->nr_current; i++)
+		mover->wanted[slot_of(mover, victim, i)] = true;
+	for (uint32_t slot = 0; slot < nr_slots && !err; slot++) {
 		struct mls_io *last = nr_ios ? &ios[nr_ios - 1] : NULL;
 
-		if (last && hba - last->hba <= last->nr_blocks + GAP_MAX) {
-			last->nr_blocks = (uint32_t)(hba - last->hba) + 1;
+		if (!mover->wanted[slot])
+			continue;
+		if (last && first + slot - last->hba <= last->nr_blocks + GAP_MAX) {
+			last->nr_blocks = (uint32_t)(first + slot - last->hba) + 1;
 			continue;
 		}
 		if (nr_ios == MLS_CHUNK_IO_BLOCKS) {
-			err = mls_block_dev_readv(dev, ios, nr_ios);
+			err = mls_block_dev_readv(disk->dev, ios, nr_ios);
 			nr_ios = 0;
 		}
-		ios[nr_ios++] = (struct mls_io){ hba, 1, 0, mls_block_at(mover->blocks, slot_of(mover, victim, i)) };
+		ios[nr_ios++] = (struct mls_io){ first + slot, 1, 0, mls_block_at(mover->blocks, slot) };
 	}
 	if (!err && nr_ios)
-		err = mls_block_dev_readv(dev, ios, nr_ios);
+		err = mls_block_dev_readv(disk->dev, ios, nr_ios);
 	return err;
 }
 
 /* ---- Moving it ---- */
-
-static int compare_lba(const void *a, const void *b)
-{
-	const struct by_lba *x = a, *y = b;
-
-	return (x->lba > y->lba) - (x->lba < y->lba);
-}
 
 /* Open block i in place. *whole false: it isn't what was written; it stays where it is, and its reader
  * gets the error. */
@@ -226,9 +262,10 @@ static int move_opened(struct mover *mover, const struct victim *victim, const u
 			return err;
 		for (uint32_t i = 0; i < got; i++) {
 			const struct mls_index_rec *old = &mover->current[which[i]];
-			const uint8_t *plain = mls_block_at(mover->blocks, slot_of(mover, victim, which[i]));
-			int e = mls_seg_seal_moved(disk->writer, buf, slot + i, old->lba, plain,
-						   &mover->orders[which[i]], &recs[i]);
+			uint32_t from = slot_of(mover, victim, which[i]);
+			int e = mls_seg_seal_moved(disk->writer, buf, slot + i, old->lba,
+						   mls_block_at(mover->blocks, from), &mover->slots[from].order,
+						   &recs[i]);
 
 			olds[i] = old->hba;
 			err = err ? err : e;
@@ -249,17 +286,14 @@ static int move_current(struct mover *mover, struct victim *victim)
 {
 	int err = 0;
 
-	for (uint32_t i = 0; i < victim->nr_current; i++)
-		mover->by_lba[i] = (struct by_lba){ mover->current[i].lba, i };
-	qsort(mover->by_lba, victim->nr_current, sizeof *mover->by_lba, compare_lba);
 	for (uint32_t at = 0; at < victim->nr_current && !err;) {
 		uint32_t which[BATCH], nr = 0;
 
 		for (; at < victim->nr_current && nr < BATCH && !err; at++) {
 			bool whole;
 
-			err = open_block(mover, victim, mover->by_lba[at].i, &whole);
-			which[nr] = mover->by_lba[at].i;
+			err = open_block(mover, victim, at, &whole);
+			which[nr] = at;
 			nr += whole;
 		}
 		if (!err)
@@ -271,8 +305,10 @@ static int move_current(struct mover *mover, struct victim *victim)
 static int empty_pinned(struct mover *mover, struct victim *victim)
 {
 	struct mls_disk *disk = mover->all->disk;
-	int err = find_by_summary(mover, victim);
+	int err = read_whole(mover, victim);
 
+	if (!err)
+		err = find_by_summary(mover, victim);
 	if (err == MLS_ENOENT)
 		err = find_by_walk(mover, victim);
 	if (!err)
@@ -320,6 +356,8 @@ static void work_off(struct mover *mover)
 		all->nr_busy++;
 		pthread_mutex_unlock(&all->lock);
 		err = empty_segment(mover, info, &gain);
+		if (!err)
+			all->emptied(all->emptied_arg);
 		pthread_mutex_lock(&all->lock);
 		all->nr_busy--;
 		all->moved.gain += gain;
@@ -375,27 +413,26 @@ static int mover_init(struct mover *mover, struct mls_movers *all)
 
 	mover->all = all;
 	mover->slots = calloc(nr_slots, sizeof *mover->slots);
-	mover->current = calloc(nr_slots, sizeof *mover->current);
-	mover->orders = calloc(nr_slots, sizeof *mover->orders);
 	mover->by_lba = calloc(nr_slots, sizeof *mover->by_lba);
-	mover->blocks = mls_blocks_alloc(nr_slots);
-	return mover->slots && mover->current && mover->orders && mover->by_lba && mover->blocks ? 0 : MLS_ENOMEM;
+	mover->current = calloc(nr_slots, sizeof *mover->current);
+	mover->wanted = calloc(nr_slots, sizeof *mover->wanted);
+	mover->blocks = mls_blocks_alloc(all->disk->sb.geo.run_blocks);
+	return mover->slots && mover->by_lba && mover->current && mover->wanted && mover->blocks ? 0 : MLS_ENOMEM;
 }
 
 static void mover_release(struct mover *mover)
 {
-	uint32_t nr_slots = mls_segment_slots(mover->all->disk->sb.geo.run_blocks);
-
 	if (mover->blocks)
-		mls_wipe(mover->blocks, (size_t)nr_slots * MLS_BLOCK_BYTES);
+		mls_wipe(mover->blocks, (size_t)mover->all->disk->sb.geo.run_blocks * MLS_BLOCK_BYTES);
 	mls_blocks_free(mover->blocks);
-	free(mover->by_lba);
-	free(mover->orders);
+	free(mover->wanted);
 	free(mover->current);
+	free(mover->by_lba);
 	free(mover->slots);
 }
 
-int mls_movers_new(struct mls_movers **out, struct mls_disk *disk, unsigned nr_helpers)
+int mls_movers_new(struct mls_movers **out, struct mls_disk *disk, unsigned nr_helpers,
+		   void (*emptied)(void *arg), void *arg)
 {
 	struct mls_movers *all = calloc(1, sizeof *all + (nr_helpers + 1) * sizeof all->mover[0]);
 	int err = 0;
@@ -403,6 +440,8 @@ int mls_movers_new(struct mls_movers **out, struct mls_disk *disk, unsigned nr_h
 	if (!all)
 		return MLS_ENOMEM;
 	all->disk = disk;
+	all->emptied = emptied;
+	all->emptied_arg = arg;
 	pthread_mutex_init(&all->lock, NULL);
 	pthread_cond_init(&all->work, NULL);
 	pthread_cond_init(&all->done, NULL);

@@ -5,6 +5,7 @@
  * Role     Of each victim: finds what is current in it, moves that into the cleaner's stream as ordinary
  *          writes of the current epoch, marks the victim cleaned. Which segments, when, and what follows
  *          is the cleaner's business (cleaner.h).
+ * Emptied  is called after each victim that was, by whichever thread did it, without locks: a sync may be due.
  * Threads  clean: one caller at a time. nr_helpers threads empty victims beside the caller, so that one
  *          waits for the device while another seals.
  * Memory   One segment's blocks for the caller and for each helper, allocated by new.
@@ -17,7 +18,8 @@
 struct mls_disk;
 struct mls_movers;
 
-MLS_MUST_CHECK int mls_movers_new(struct mls_movers **movers, struct mls_disk *disk, unsigned nr_helpers);
+MLS_MUST_CHECK int mls_movers_new(struct mls_movers **movers, struct mls_disk *disk, unsigned nr_helpers,
+				  void (*emptied)(void *arg), void *arg);
 void mls_movers_free(struct mls_movers *movers);	/* NULL is fine */
 
 struct mls_moved {

@@ -86,26 +86,29 @@ static int summary_seal(struct mls_seg_writer *writer, struct mls_seg_buf *buf)
 				    writer->run_blocks - writer->nr_slots);
 }
 
-int mls_seg_read_summary(struct mls_seg_writer *writer, uint64_t run, uint64_t birth,
-			 const uint8_t key_salt[MLS_SALT_BYTES], struct mls_seg_slot *slots, uint32_t *nr_slots)
+int mls_seg_open_summary(struct mls_seg_writer *writer, uint64_t run, uint64_t birth,
+			 const uint8_t key_salt[MLS_SALT_BYTES], const void *blocks, struct mls_seg_slot *slots,
+			 uint32_t *nr_slots)
 {
-	uint32_t nr_blocks = writer->run_blocks - writer->nr_slots;
 	struct mls_seg_summary summary = { .slots = slots };
-	void *blocks = mls_blocks_alloc(nr_blocks);
-	int err;
+	int err = mls_seg_summary_open(writer->keys, blocks, writer->run_blocks - writer->nr_slots, run,
+				       writer->nr_slots, &summary);
 
-	if (!blocks)
-		return MLS_ENOMEM;
-	err = mls_block_dev_read(writer->dev, mls_chunk_alloc_hba(writer->alloc, run) + writer->nr_slots, nr_blocks,
-				 blocks);
-	if (!err)
-		err = mls_seg_summary_open(writer->keys, blocks, nr_blocks, run, writer->nr_slots, &summary);
 	if (!err && (summary.birth != birth || memcmp(summary.key_salt, key_salt, MLS_SALT_BYTES) != 0))
 		err = MLS_ENOENT;
 	if (!err)
 		*nr_slots = summary.nr_slots;
-	mls_blocks_free(blocks);
 	return err;
+}
+
+int mls_seg_read_summary(struct mls_seg_writer *writer, uint64_t run, uint64_t birth,
+			 const uint8_t key_salt[MLS_SALT_BYTES], void *blocks, struct mls_seg_slot *slots,
+			 uint32_t *nr_slots)
+{
+	uint64_t hba = mls_chunk_alloc_hba(writer->alloc, run) + writer->nr_slots;
+	int err = mls_block_dev_read(writer->dev, hba, writer->run_blocks - writer->nr_slots, blocks);
+
+	return err ? err : mls_seg_open_summary(writer, run, birth, key_salt, blocks, slots, nr_slots);
 }
 
 /* ---- Buffers ---- */

@@ -144,12 +144,16 @@ MLS_MUST_CHECK int mls_seg_finish(struct mls_seg_writer *writer);
  * A segment's summary, from the device. slots has room for mls_segment_slots. MLS_ENOENT: there is
  * none of this life (the segment was open at a crash).
  *
+ * blocks    room for the summary's blocks; open: they are there.
  * key_salt  of the segment's key. Run and birth don't name a life: what a crashed session opened after
  *           its last sync is undone, and the next session gives the same births to the same runs. Its
  *           keys are fresh, so the salt tells whose summary it is.
  */
 MLS_MUST_CHECK int mls_seg_read_summary(struct mls_seg_writer *writer, uint64_t run, uint64_t birth,
-					const uint8_t key_salt[MLS_SALT_BYTES], struct mls_seg_slot *slots,
-					uint32_t *nr_slots);
+					const uint8_t key_salt[MLS_SALT_BYTES], void *blocks,
+					struct mls_seg_slot *slots, uint32_t *nr_slots);
+MLS_MUST_CHECK int mls_seg_open_summary(struct mls_seg_writer *writer, uint64_t run, uint64_t birth,
+					const uint8_t key_salt[MLS_SALT_BYTES], const void *blocks,
+					struct mls_seg_slot *slots, uint32_t *nr_slots);
 
 #endif

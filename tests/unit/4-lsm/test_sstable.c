@@ -199,6 +199,33 @@ static void check_range(struct mls_sst *sst, const struct model *m, uint64_t lba
 	free(recs);
 }
 
+/* Single LBAs, some of them twice, some found already; steps wide apart now and then. */
+static void check_each(struct mls_sst *sst, const struct model *m, struct test_rand *rand)
+{
+	struct mls_index_rec recs[90];
+	bool was_found[90];
+	size_t nr_missing = 0, nr_expected = 0;
+	uint64_t lba = m->first - test_rand_below(rand, m->first < 20 ? m->first + 1 : 20);
+
+	for (size_t i = 0; i < 90; i++) {
+		was_found[i] = test_rand_chance(rand, 1, 4);
+		recs[i] = was_found[i] ? rec_of(lba, 9) :
+					 (struct mls_index_rec){ .lba = lba, .hba = MLS_HBA_MISSING };
+		nr_missing += !was_found[i];
+		nr_expected += !was_found[i] && !model_has(m, lba);
+		lba += test_rand_chance(rand, 1, 8) ? m->nr * m->step / 16 : test_rand_below(rand, m->step + 2);
+	}
+	ck_assert_int_eq(mls_sst_get_each(sst, recs, 90, &nr_missing), 0);
+	ck_assert_uint_eq(nr_missing, nr_expected);
+	for (size_t i = 0; i < 90; i++)
+		if (was_found[i])
+			must(is_rec(&recs[i], recs[i].lba, 9));
+		else if (model_has(m, recs[i].lba))
+			must(is_rec(&recs[i], recs[i].lba, 0));
+		else
+			must(recs[i].hba == MLS_HBA_MISSING);
+}
+
 static void check_next(struct mls_sst *sst, const struct model *m, uint64_t lba)
 {
 	uint64_t max = m->first + (m->nr - 1) * m->step;
@@ -259,7 +286,9 @@ START_TEST(any_size)
 {
 	static const uint64_t sizes[] = { 1, 2, 126, 127, 128, 254, 255, 127 * 63, 127 * 64 - 1, 127 * 64,
 					  127 * 64 + 1, 127 * 512 - 1, 127 * 512, 127 * 512 + 1, 127 * 515 };
+	struct test_rand rand;
 
+	test_rand_seed(&rand, 5);
 	for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
 		struct world *w = new_world();
 		struct mls_block_cache *cache = new_cache(100);
@@ -295,6 +324,8 @@ START_TEST(any_size)
 		check_skip(sst, &m, 127 * 3, 2);
 		check_skip(sst, &m, 127 * 3 * 5 + 1, 0);
 		check_skip(sst, &m, 127 * 3 * 40, 0);
+		for (unsigned k = 0; k < 20; k++)
+			check_each(sst, &m, &rand);
 		mls_sst_put(sst);
 		mls_block_cache_free(cache);
 		free_world(w);

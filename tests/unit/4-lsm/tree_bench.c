@@ -489,6 +489,31 @@ static void check_next_mapped(struct tree_bench *b)
 	}
 }
 
+/* The same by single LBAs, that don't descend. 0: now this one again, now the next. */
+static void check_each(struct tree_bench *b, unsigned stride)
+{
+	struct mls_index_rec recs[50], want;
+	unsigned lba = 0;
+
+	while (lba < TREE_DISK_BLOCKS) {
+		size_t nr = 0;
+
+		while (nr < 50 && lba < TREE_DISK_BLOCKS) {
+			recs[nr++].lba = lba;
+			lba += stride ? stride : nr % 2;
+		}
+		ck_assert_int_eq(mls_lsm_get_each(b->lsm, recs, nr), 0);
+		for (size_t i = 0; i < nr; i++) {
+			want = tree_rec(recs[i].lba, b->world->now[recs[i].lba]);
+			MUST(recs[i].hba == want.hba, "LBA %llu of many: HBA %llu, not %llu",
+			     (unsigned long long)recs[i].lba, (unsigned long long)recs[i].hba,
+			     (unsigned long long)want.hba);
+			MUST(recs[i].hba == MLS_HBA_NONE || memcmp(recs[i].tag, want.tag, sizeof want.tag) == 0,
+			     "LBA %llu of many: wrong record", (unsigned long long)recs[i].lba);
+		}
+	}
+}
+
 void tree_check(struct tree_bench *b)
 {
 	struct mls_index_rec recs[TREE_DISK_BLOCKS], want;
@@ -505,6 +530,8 @@ void tree_check(struct tree_bench *b)
 		MUST(recs[lba].lba == lba && memcmp(recs[lba].tag, want.tag, sizeof want.tag) == 0,
 		     "LBA %u: wrong record", lba);
 	}
+	for (unsigned stride = 0; stride < 7; stride += 2)
+		check_each(b, stride);
 	check_next_mapped(b);
 }
 
