@@ -51,6 +51,7 @@ struct mls_chunk_alloc {
 	bool tracks_backing, host_full;
 	uint64_t nr_given;
 	uint64_t user_reserve, index_reserve;
+	uint64_t nr_held;		/* beyond these, for the index */
 	uint64_t first_word;		/* the search begins here */
 	uint64_t *used, *stale, *backed;	/* nr_words each */
 };
@@ -181,9 +182,9 @@ static uint64_t reserve_against(const struct mls_chunk_alloc *alloc, enum mls_ru
 {
 	switch (class) {
 	case MLS_RUN_USER:
-		return alloc->user_reserve;
+		return alloc->user_reserve + alloc->nr_held;
 	case MLS_RUN_CLEAN:
-		return alloc->index_reserve;
+		return alloc->index_reserve + alloc->nr_held;
 	case MLS_RUN_INDEX:
 		break;
 	}
@@ -199,7 +200,29 @@ static uint64_t backed_reserve_against(const struct mls_chunk_alloc *alloc, enum
 
 	if (!alloc->tracks_backing || class == MLS_RUN_INDEX)
 		return 0;
-	return class == MLS_RUN_USER ? user : user / 2;
+	return alloc->nr_held + (class == MLS_RUN_USER ? user : user / 2);
+}
+
+static uint64_t room_locked(const struct mls_chunk_alloc *alloc)
+{
+	uint64_t reserve = reserve_against(alloc, MLS_RUN_USER), room, backed;
+
+	room = alloc->nr_free > reserve ? alloc->nr_free - reserve : 0;
+	reserve = backed_reserve_against(alloc, MLS_RUN_USER);
+	backed = alloc->nr_backed > reserve ? alloc->nr_backed - reserve : 0;
+	return alloc->host_full ? mls_min_u64(room, backed) : room;
+}
+
+bool mls_chunk_alloc_hold(struct mls_chunk_alloc *alloc, uint64_t nr_held)
+{
+	bool held;
+
+	pthread_mutex_lock(&alloc->lock);
+	held = nr_held <= alloc->nr_held || nr_held - alloc->nr_held <= room_locked(alloc);
+	if (held)
+		alloc->nr_held = nr_held;
+	pthread_mutex_unlock(&alloc->lock);
+	return held;
 }
 
 /* The lowest run that is free, and backed if it must be. There is one. */
@@ -406,14 +429,10 @@ uint64_t mls_chunk_alloc_nr_backed(struct mls_chunk_alloc *alloc)
 
 uint64_t mls_chunk_alloc_room(struct mls_chunk_alloc *alloc)
 {
-	uint64_t room, backed, reserve;
+	uint64_t room;
 
 	pthread_mutex_lock(&alloc->lock);
-	room = alloc->nr_free > alloc->user_reserve ? alloc->nr_free - alloc->user_reserve : 0;
-	reserve = backed_reserve_against(alloc, MLS_RUN_USER);
-	backed = alloc->nr_backed > reserve ? alloc->nr_backed - reserve : 0;
-	if (alloc->host_full)
-		room = mls_min_u64(room, backed);
+	room = room_locked(alloc);
 	pthread_mutex_unlock(&alloc->lock);
 	return room;
 }

@@ -35,6 +35,10 @@ void mls_chunk_alloc_reset(struct mls_chunk_alloc *alloc);	/* all free (load of 
 /* Free runs that user data must leave, and that cleaning must leave. index_reserve <= user_reserve. */
 void mls_chunk_alloc_set_reserve(struct mls_chunk_alloc *alloc, uint64_t user_reserve, uint64_t index_reserve);
 
+/* From now on the index has nr_held runs more to itself, instead of those held before. false: to have them more than are
+ * free for user data would be needed; nothing has changed. Never refused when it is less than before. */
+bool mls_chunk_alloc_hold(struct mls_chunk_alloc *alloc, uint64_t nr_held);
+
 /* MLS_ENOSPC: none for this class. The lowest free run: what is in use stays at the front, and what
  * the host gave space to is used again before anything else. */
 MLS_MUST_CHECK int mls_chunk_alloc_take(struct mls_chunk_alloc *alloc, enum mls_run_class class, uint64_t *run);

@@ -10,6 +10,14 @@
  * which the thread holds from looking a block up to putting its tombstone. The cleaner's moves need no
  * lock: a move changes the place of the newest version, and only if there is one.
  *
+ * A sync makes the state of one moment durable, so at its cut nothing may be noted that was discarded before: what
+ * was written after the discard is in the group, and a crash would show it beside the old data. So whoever syncs,
+ * be it the cleaner, buries everything before the cut, and until then nothing new is noted (cutting).
+ *
+ * The cleaner may wait for a sync, and a sync for the work lock: nobody waits for space with that lock held. A sync
+ * itself waits for nobody's space, since he may be waiting for it; so what is noted has its space held back before
+ * (hold), and what there is no space for is buried before the discard returns.
+ *
  * Invariant: the ranges are not empty and don't overlap.
  */
 #include "5-disk/bury.h"
@@ -26,6 +34,9 @@
 #define LARGE_MIN 16u
 #define LARGE_MAX 16384u	/* 64 MiB: some milliseconds */
 #define RETRY_NS 100000000
+#define MISSES_MAX 16u		/* tries that found no space, in a row */
+#define BATCH_CHUNKS 64u	/* buried at once of what can't be noted */
+#define RECS_PER_BLOCK 124u	/* of a table, with all that belongs to it */
 
 struct range {
 	uint64_t lba, end;
@@ -40,7 +51,8 @@ struct mls_burier {
 	pthread_cond_t noted;
 	struct range ranges[RANGES_MAX + 1];	/* one more: while one is split */
 	unsigned nr;
-	bool stop;
+	bool stop, cutting;
+	pthread_cond_t cut;
 	atomic_uint nr_hint;		/* = nr, to be looked at without the lock */
 };
 
@@ -142,17 +154,52 @@ uint64_t mls_buried_from(struct mls_burier *burier, uint64_t lba, uint64_t end)
 	return first;
 }
 
-uint64_t mls_bury_pending(struct mls_burier *burier)
+static uint64_t pending_locked(const struct mls_burier *burier)
 {
 	uint64_t nr = 0;
+
+	for (unsigned i = 0; i < burier->nr; i++)
+		nr += burier->ranges[i].end - burier->ranges[i].lba;
+	return nr;
+}
+
+uint64_t mls_bury_pending(struct mls_burier *burier)
+{
+	uint64_t nr;
 
 	if (!burier)
 		return 0;
 	pthread_mutex_lock(&burier->table);
-	for (unsigned i = 0; i < burier->nr; i++)
-		nr += burier->ranges[i].end - burier->ranges[i].lba;
+	nr = pending_locked(burier);
 	pthread_mutex_unlock(&burier->table);
 	return nr;
+}
+
+/* ---- Space for what is noted ---- */
+
+/* What the index takes at most for tombstones of nr blocks: each memtable becomes a table of its own. */
+static uint64_t runs_for(const struct mls_disk *disk, uint64_t nr)
+{
+	uint64_t memtable = disk->opts.memtable_records, run_recs = disk->sb.geo.run_blocks * RECS_PER_BLOCK;
+
+	return mls_div_round_up(nr, memtable) * (1 + mls_div_round_up(memtable, run_recs));
+}
+
+/* With the table's lock: hold as much back as all that is noted, and nr blocks more, may need. false: there isn't
+ * so much; then it stays as it is. */
+static bool hold_locked(struct mls_burier *burier, uint64_t nr)
+{
+	struct mls_segment_stat stat;
+
+	nr += pending_locked(burier);
+	mls_segment_table_stat(burier->disk->table, &stat);
+	return mls_chunk_alloc_hold(burier->disk->alloc, runs_for(burier->disk, mls_min_u64(nr, stat.live_blocks)));
+}
+
+/* Less is noted now. */
+static void taken_out_locked(struct mls_burier *burier)
+{
+	(void)hold_locked(burier, 0);	/* while live blocks become more, it may be refused: then it stays */
 }
 
 /* ---- Tombstones ---- */
@@ -180,8 +227,21 @@ static int put_tombstones(struct mls_disk *disk, uint64_t lba, uint64_t end, uns
 	return err;
 }
 
-/* One chunk of a noted range. */
-static int bury_some(struct mls_burier *burier, const struct range *range)
+/* Without the work lock. If the index had no space for a tombstone, wait for some; 0: go on. */
+static int wait_for_space(struct mls_disk *disk, int err, bool progress, unsigned *misses)
+{
+	if (err != MLS_ENOSPC)
+		return err;
+	if (progress)
+		*misses = 0;
+	if (*misses >= MISSES_MAX)
+		return err;
+	*misses = mls_disk_wait_for_space(disk) ? MISSES_MAX : *misses + 1;	/* in any case once more */
+	return 0;
+}
+
+/* One chunk of a noted range; *done gets how many blocks less are noted. */
+static int bury_some(struct mls_burier *burier, const struct range *range, uint64_t *done)
 {
 	uint64_t next = range->lba;
 	struct range now;
@@ -192,24 +252,64 @@ static int bury_some(struct mls_burier *burier, const struct range *range)
 	if (first_range(burier, &now) && now.lba == range->lba && now.end == range->end) {
 		err = put_tombstones(burier->disk, range->lba, range->end, 1, &next);
 		pthread_mutex_lock(&burier->table);
-		if (next > range->lba)
+		if (next > range->lba) {
 			(void)take_out(burier, range->lba, next);	/* it begins there: nothing is split */
+			taken_out_locked(burier);
+		}
 		pthread_mutex_unlock(&burier->table);
 	}
 	pthread_mutex_unlock(&burier->work);
+	*done = next - range->lba;
+	return err;
+}
+
+/* As many blocks as are noted now, so that it ends though more are noted meanwhile. */
+static int bury_all(struct mls_burier *burier, bool may_wait)
+{
+	uint64_t left = mls_bury_pending(burier), done;
+	unsigned misses = 0;
+	struct range range;
+	int err = 0;
+
+	while (!err && left > 0 && first_range(burier, &range)) {
+		err = bury_some(burier, &range, &done);
+		if (may_wait)
+			err = wait_for_space(burier->disk, err, done > 0, &misses);
+		left -= mls_min_u64(left, done);
+	}
 	return err;
 }
 
 int mls_bury_all(struct mls_burier *burier)
 {
-	struct range range;
-	int err = 0;
+	return burier ? bury_all(burier, true) : 0;
+}
+
+int mls_bury_before_cut(struct mls_burier *burier)
+{
+	int err;
 
 	if (!burier)
 		return 0;
-	while (!err && first_range(burier, &range))
-		err = bury_some(burier, &range);
+	pthread_mutex_lock(&burier->table);
+	MLS_INVARIANT(!burier->cutting);
+	burier->cutting = true;
+	pthread_mutex_unlock(&burier->table);
+	err = bury_all(burier, false);
+	MLS_INVARIANT(err || mls_bury_pending(burier) == 0);
+	if (err)
+		mls_bury_cut_made(burier);
 	return err;
+}
+
+void mls_bury_cut_made(struct mls_burier *burier)
+{
+	if (!burier)
+		return;
+	pthread_mutex_lock(&burier->table);
+	burier->cutting = false;
+	pthread_cond_broadcast(&burier->cut);
+	pthread_mutex_unlock(&burier->table);
 }
 
 static void *burier_main(void *arg)
@@ -219,6 +319,7 @@ static void *burier_main(void *arg)
 	pthread_mutex_lock(&burier->table);
 	while (!burier->stop) {
 		struct range range = burier->ranges[0];
+		uint64_t done;
 		int err;
 
 		if (burier->nr == 0) {
@@ -226,7 +327,7 @@ static void *burier_main(void *arg)
 			continue;
 		}
 		pthread_mutex_unlock(&burier->table);
-		err = bury_some(burier, &range);
+		err = bury_some(burier, &range, &done);
 		if (err)	/* no space, or poisoned: whoever syncs is told */
 			nanosleep(&(struct timespec){ .tv_nsec = RETRY_NS }, NULL);
 		pthread_mutex_lock(&burier->table);
@@ -237,44 +338,78 @@ static void *burier_main(void *arg)
 
 /* ---- For others ---- */
 
+/* false: there is no space for so many tombstones, or there are too many ranges. */
+static bool try_note(struct mls_burier *burier, uint64_t lba, uint64_t end)
+{
+	bool noted;
+
+	pthread_mutex_lock(&burier->table);
+	while (burier->cutting)
+		pthread_cond_wait(&burier->cut, &burier->table);
+	noted = hold_locked(burier, end - lba) && note(burier, lba, end);
+	taken_out_locked(burier);	/* what was noted twice, or not at all */
+	pthread_cond_signal(&burier->noted);
+	pthread_mutex_unlock(&burier->table);
+	return noted;
+}
+
 int mls_bury(struct mls_burier *burier, uint64_t lba, uint64_t end)
 {
 	struct mls_disk *disk = burier->disk;
 	uint64_t large = mls_max_u64(LARGE_MIN, mls_min_u64(LARGE_MAX, disk->nr_blocks / 64));
-	bool noted = false;
-	int err;
+	unsigned misses = 0;
+	int err = 0;
 
-	if (burier->has_thread && end - lba > large) {
+	while (lba < end && !err) {
+		uint64_t next;
+
+		if (end - lba > large && try_note(burier, lba, end))
+			return 0;
+		err = put_tombstones(disk, lba, end, BATCH_CHUNKS, &next);
+		err = wait_for_space(disk, err, next > lba, &misses);
+		lba = next;
+	}
+	return err;
+}
+
+/* The first blocks of [lba, end) that are noted; *room false: no room in the table for what is left on both sides. */
+static int bury_first(struct mls_burier *burier, uint64_t lba, uint64_t end, uint64_t *done, bool *room)
+{
+	uint64_t first, until;
+	int err = 0;
+
+	*done = 0;
+	pthread_mutex_lock(&burier->work);
+	first = mls_buried_from(burier, lba, end);
+	until = first < end ? mls_min_u64(mls_buried_until(burier, first), end) : first;
+	if (until > first)
+		err = put_tombstones(burier->disk, first, until, 1, &until);
+	if (!err && until > first) {
 		pthread_mutex_lock(&burier->table);
-		noted = note(burier, lba, end);
-		pthread_cond_signal(&burier->noted);
+		*done = mls_min_u64(until, end) - first;
+		*room = take_out(burier, first, first + *done);
+		taken_out_locked(burier);
 		pthread_mutex_unlock(&burier->table);
 	}
-	if (noted)
-		return 0;
-	err = mls_bury_before_write(burier, lba, end - lba);	/* what is noted of it */
-	return err ? err : put_tombstones(disk, lba, end, UINT32_MAX, &lba);
+	pthread_mutex_unlock(&burier->work);
+	return err;
 }
 
 int mls_bury_before_write(struct mls_burier *burier, uint64_t lba, uint64_t nr)
 {
-	uint64_t end = lba + nr, first, until;
-	bool room = true;
+	uint64_t end = lba + nr, done;
+	unsigned misses = 0;
 	int err = 0;
 
-	while (room && !err && (first = mls_buried_from(burier, lba, end)) < end) {
-		pthread_mutex_lock(&burier->work);
-		until = mls_min_u64(mls_buried_until(burier, first), end);
-		if (until > first)
-			err = put_tombstones(burier->disk, first, until, 1, &until);
-		if (!err && until > first) {
-			pthread_mutex_lock(&burier->table);
-			room = take_out(burier, first, mls_min_u64(until, end));
-			pthread_mutex_unlock(&burier->table);
-		}
-		pthread_mutex_unlock(&burier->work);
+	while (!err && mls_buried_from(burier, lba, end) < end) {
+		bool room = true;
+
+		err = bury_first(burier, lba, end, &done, &room);
+		err = wait_for_space(burier->disk, err, done > 0, &misses);
+		if (!err && !room)
+			err = mls_bury_all(burier);
 	}
-	return room || err ? err : mls_bury_all(burier);
+	return err;
 }
 
 int mls_burier_new(struct mls_burier **out, struct mls_disk *disk)
@@ -287,6 +422,7 @@ int mls_burier_new(struct mls_burier **out, struct mls_disk *disk)
 	pthread_mutex_init(&burier->work, NULL);
 	pthread_mutex_init(&burier->table, NULL);
 	pthread_cond_init(&burier->noted, NULL);
+	pthread_cond_init(&burier->cut, NULL);
 	if (!disk->opts.inline_work)
 		burier->has_thread = pthread_create(&burier->thread, NULL, burier_main, burier) == 0;
 	if (!burier->has_thread && !disk->opts.inline_work) {
@@ -308,6 +444,7 @@ void mls_burier_free(struct mls_burier *burier)
 		pthread_mutex_unlock(&burier->table);
 		pthread_join(burier->thread, NULL);
 	}
+	pthread_cond_destroy(&burier->cut);
 	pthread_cond_destroy(&burier->noted);
 	pthread_mutex_destroy(&burier->table);
 	pthread_mutex_destroy(&burier->work);

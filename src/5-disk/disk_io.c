@@ -250,8 +250,7 @@ int mls_disk_read(struct mls_disk *disk, uint64_t offset, void *buf, size_t byte
 
 /* ---- Writing ---- */
 
-/* There was no space. Have the cleaner make some; 0: try again. */
-static int wait_for_space(struct mls_disk *disk)
+int mls_disk_wait_for_space(struct mls_disk *disk)
 {
 	int err = mls_cleaner_wait(disk->cleaner);
 
@@ -267,7 +266,7 @@ static int put_records(struct mls_disk *disk, const struct mls_index_rec *recs, 
 
 	for (int tries = 0; tries < PUT_TRIES && err == MLS_ENOSPC && !no_space; tries++) {
 		if (tries)
-			no_space = wait_for_space(disk);
+			no_space = mls_disk_wait_for_space(disk);
 		err = mls_lsm_put(disk->lsm, recs, nr);
 	}
 	return err;
@@ -294,7 +293,7 @@ static int take_slots(struct mls_disk *disk, uint32_t nr, struct mls_seg_buf **b
 			return err;
 		err = mls_bury_all(disk->burier);	/* what was discarded is free space, too */
 		if (!err)
-			err = wait_for_space(disk);
+			err = mls_disk_wait_for_space(disk);
 		if (err)
 			return err;
 	}
@@ -426,7 +425,7 @@ int mls_disk_bury_chunk(struct mls_disk *disk, uint64_t lba, uint32_t nr, uint32
 		if (recs[i].hba != MLS_HBA_NONE)
 			recs[(*mapped)++] = (struct mls_index_rec){ .lba = lba + i, .hba = MLS_HBA_NONE };
 	if (*mapped)
-		err = put_records(disk, recs, *mapped);
+		err = mls_lsm_put(disk->lsm, recs, *mapped);
 	if (!err)
 		mls_count(&disk->count.buried_blocks, *mapped);
 	return err;

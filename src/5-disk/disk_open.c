@@ -286,9 +286,9 @@ static int start_session(struct mls_disk *disk, const struct witness *witness, c
 	if (!err && disk->opts.accept_rollback)
 		tell_acceptance(disk, witness, accepted);
 	if (!err)
-		err = mls_cleaner_new(&disk->cleaner, disk);
-	if (!err)
 		err = mls_burier_new(&disk->burier, disk);
+	if (!err)
+		err = mls_cleaner_new(&disk->cleaner, disk);	/* its syncs bury */
 	if (!err)
 		mls_backing_renew(&disk->backing);
 	return err;
@@ -371,8 +371,6 @@ int mls_disk_close(struct mls_disk *disk)
 {
 	int err = 0, err_bury = disk->opts.read_only ? 0 : mls_bury_all(disk->burier);
 
-	mls_burier_free(disk->burier);
-	disk->burier = NULL;
 	mls_cleaner_free(disk->cleaner);
 	disk->cleaner = NULL;
 	if (!disk->opts.read_only && !mls_disk_stopped(disk)) {

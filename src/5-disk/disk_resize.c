@@ -103,8 +103,10 @@ static int resize(struct mls_disk *disk, void *arg)
 int mls_disk_resize(struct mls_disk *disk, uint64_t new_bytes)
 {
 	uint64_t nr_blocks = new_bytes / MLS_BLOCK_BYTES;
+	int err;
 
 	if (disk->opts.read_only)
 		return MLS_EROFS;
-	return mls_disk_between_syncs(disk, resize, &nr_blocks);
+	err = mls_bury_all(disk->burier);	/* while space can be waited for */
+	return err ? err : mls_disk_between_syncs(disk, resize, &nr_blocks);
 }

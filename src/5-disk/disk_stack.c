@@ -103,8 +103,8 @@ int mls_disk_stack_new(struct mls_disk *disk)
 
 void mls_disk_stack_free(struct mls_disk *disk)
 {
+	mls_cleaner_free(disk->cleaner);	/* its syncs bury */
 	mls_burier_free(disk->burier);
-	mls_cleaner_free(disk->cleaner);
 	mls_lsm_free(disk->lsm);
 	mls_seg_writer_free(disk->writer);
 	mls_segment_table_free(disk->table);

@@ -6,7 +6,7 @@
  * runs waits for the next one, which one of them leads for all. States of a round:
  *
  *   nothing written yet -> data of open segments on its way (may fail without harm: the blocks stay
- *   in memory) -> cut (from here a failure poisons: nobody knows what is on the medium) -> WAL
+ *   in memory) -> what was discarded is buried (likewise) -> cut (from here a failure poisons: nobody knows what is on the medium) -> WAL
  *   group -> flush -> trusted store -> committed.
  *
  * Invariant: sync returns 0 only if the trusted store names a group that holds, or follows, every
@@ -95,10 +95,13 @@ static int write_group(struct mls_disk *disk, uint8_t flags)
 {
 	struct mls_lsm_cut cut;
 	const char *what = "cut";
-	int err;
+	int err = mls_bury_before_cut(disk->burier);
 
+	if (err)
+		return err;
 	atomic_store(&disk->epoch_bound, disk->trust.sync_id + 2);
 	err = mls_lsm_cut(disk->lsm, &cut);
+	mls_bury_cut_made(disk->burier);
 	if (err)
 		return err == MLS_EPOISONED ? poison(disk, what, err) : err;
 	mls_seg_writer_epoch(disk->writer, cut.sync_id + 1);
@@ -124,7 +127,7 @@ static int sync_round(struct mls_disk *disk, bool early)
 	/* Cleaned segments wait for a later group, be it an empty one. The last group of all tells what
 	 * became free, so that it is free at the next open. */
 	mls_segment_table_stat(disk->table, &segments);
-	if (!mls_lsm_dirty(disk->lsm) && segments.nr_cleaned_waiting == 0 &&
+	if (!mls_lsm_dirty(disk->lsm) && mls_bury_pending(disk->burier) == 0 && segments.nr_cleaned_waiting == 0 &&
 	    (segments.nr_ends_untold == 0 || !disk->closing))
 		return 0;
 	if (!mls_seg_out_is_small(disk->writer)) {	/* what can fail without harm goes first */

@@ -222,8 +222,9 @@ static int operate(struct crash_run *run, char op)
 		return write_range(run, (4 + run->old_version) * MLS_BLOCK_BYTES + 3700, 1000);
 	case 's':
 		return mls_disk_sync(run->disk);
-	case 'd':
-		return discard_range(run, 3 * MLS_BLOCK_BYTES, 2 * MLS_BLOCK_BYTES + 1500);
+	case 'd':	/* a large one waits in memory to be buried (bury.c) */
+		return discard_range(run, 3 * MLS_BLOCK_BYTES,
+				     (run->old_version % 2 ? 2 : 20) * MLS_BLOCK_BYTES + 1500);
 	case 'r':
 		return reopen(run);
 	case 'f':

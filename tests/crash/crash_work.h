@@ -27,7 +27,7 @@
  * o overwrite      blocks that the base has                f memtable flush
  * p partial write  unaligned, over a block's border        c compaction of the whole index
  * s sync                                                   g cleaning ("garbage")
- * d discard        two blocks and a part of a third
+ * d discard        twenty blocks and a part of one; as every other operation: two and a part
  */
 extern const char crash_ops[];
 

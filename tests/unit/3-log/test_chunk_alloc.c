@@ -169,6 +169,36 @@ START_TEST(classes_respect_reserves)
 }
 END_TEST
 
+/* Goal: what is held is the index's; it may be had only if users could have it, and less always. */
+START_TEST(held_runs_are_the_index_s)
+{
+	struct mls_chunk_alloc *alloc;
+	uint64_t run;
+
+	ck_assert_int_eq(mls_chunk_alloc_new(&alloc, 0, 16, 20), 0);
+	mls_chunk_alloc_set_reserve(alloc, 5, 2);
+	ck_assert(!mls_chunk_alloc_hold(alloc, 16));
+	ck_assert_uint_eq(mls_chunk_alloc_room(alloc), 15);
+	ck_assert(mls_chunk_alloc_hold(alloc, 10));
+	ck_assert_uint_eq(mls_chunk_alloc_room(alloc), 5);
+	ck_assert(mls_chunk_alloc_hold(alloc, 15));
+	ck_assert(!mls_chunk_alloc_hold(alloc, 16));
+	ck_assert(mls_chunk_alloc_hold(alloc, 12));
+	for (unsigned i = 0; i < 3; i++)
+		ck_assert_int_eq(mls_chunk_alloc_take(alloc, MLS_RUN_USER, &run), 0);
+	ck_assert_int_eq(mls_chunk_alloc_take(alloc, MLS_RUN_USER, &run), MLS_ENOSPC);
+	for (unsigned i = 0; i < 3; i++)
+		ck_assert_int_eq(mls_chunk_alloc_take(alloc, MLS_RUN_CLEAN, &run), 0);
+	ck_assert_int_eq(mls_chunk_alloc_take(alloc, MLS_RUN_CLEAN, &run), MLS_ENOSPC);
+	for (unsigned i = 0; i < 14; i++)
+		ck_assert_int_eq(mls_chunk_alloc_take(alloc, MLS_RUN_INDEX, &run), 0);
+	ck_assert_int_eq(mls_chunk_alloc_take(alloc, MLS_RUN_INDEX, &run), MLS_ENOSPC);
+	ck_assert(mls_chunk_alloc_hold(alloc, 0));
+	ck_assert(!mls_chunk_alloc_hold(alloc, 1));
+	mls_chunk_alloc_free(alloc);
+}
+END_TEST
+
 START_TEST(mark_refuses_second_owner)
 {
 	struct mls_chunk_alloc *alloc = alloc_of(70);
@@ -269,6 +299,7 @@ int main(void)
 	tcase_add_test(tc, stale_runs_are_lent);
 	tcase_add_test(tc, grows);
 	tcase_add_test(tc, classes_respect_reserves);
+	tcase_add_test(tc, held_runs_are_the_index_s);
 	tcase_add_test(tc, mark_refuses_second_owner);
 	tcase_add_test(tc, places);
 	tcase_add_test(tc, impossible_geometry);

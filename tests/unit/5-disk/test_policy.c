@@ -10,7 +10,11 @@
  * Blocks are written one after the other, the Nth with version N; so the versions found after a crash tell
  * which moment it is.
  */
+#include <pthread.h>
+#include <stdatomic.h>
+
 #include "0-bio/block_dev.h"
+#include "5-disk/disk.h"
 #include "tests/lib/crash_dev.h"
 #include "tests/lib/test_rand.h"
 #include "tests/unit/5-disk/disk_fixture.h"
@@ -189,6 +193,139 @@ START_TEST(early_syncs_let_threads_go_on)
 }
 END_TEST
 
+/*
+ * Goal: an early sync has what was discarded before it, however large: a crash never shows the old data beside what was
+ * written later. Method: a quarter of the disk, filled, is discarded, something is written elsewhere, and then comes
+ * the sync that the cleaner would make; the range waits for it, as there is no thread that works it off.
+ */
+START_TEST(early_syncs_have_large_discards)
+{
+	uint64_t part = DISK_BLOCKS / 4, moments = 0, stale = 0;
+	struct policy *p = calloc(1, sizeof *p);
+	char *json;
+
+	ck_assert(p);
+	policy_init(p, false, true);
+	for (uint64_t lba = 0; lba < DISK_BLOCKS; lba++)
+		ck_assert_int_eq(policy_write(p, lba), 0);
+	for (unsigned round = 0; round < 12; round++) {
+		uint64_t early, discarded_at, from = round % 3 * part, last = 3 * part + round;
+		struct aftermath after;
+
+		for (uint64_t lba = from; lba < from + part; lba++)
+			ck_assert_int_eq(policy_write(p, lba), 0);
+		early = stat_of(p->disk).early_syncs;
+		ck_assert_int_eq(mls_disk_discard(p->disk, from * MLS_BLOCK_BYTES, part * MLS_BLOCK_BYTES), 0);
+		memset(&p->version[from], 0, part * sizeof *p->version);
+		discarded_at = p->nr_written;
+		ck_assert_int_eq(mls_disk_stats_json(p->disk, &json, &(size_t){ 0 }), 0);
+		stale += strstr(json, "\"discarded_waiting_blocks\": 512") != NULL;
+		free(json);
+		ck_assert_int_eq(policy_write(p, last), 0);
+		ck_assert_int_eq(mls_disk_sync_grouped(p->disk, true), 0);
+		ck_assert_uint_gt(stat_of(p->disk).early_syncs, early);
+		crash_now(p, &after, round);
+		ck_assert_uint_gt(newest_version(after.disk), discarded_at);
+		for (uint64_t lba = from; lba < from + part; lba++)
+			ck_assert_msg(block_is(after.disk, lba, 0), "round %u: LBA %llu is there again", round,
+				      (unsigned long long)lba);
+		aftermath_release(&after);
+		moments++;
+	}
+	ck_assert_uint_eq(moments, 12);
+	ck_assert_uint_gt(stale, 6);	/* else it shows nothing */
+	check_all(p->disk, p->version);
+	ck_assert_int_eq(mls_disk_close(p->disk), 0);
+	policy_release(p);
+	free(p);
+}
+END_TEST
+
+/* ---- Discards beside syncs ---- */
+
+#define PART (DISK_BLOCKS / 2)
+
+struct beside {
+	struct policy p;
+	struct aftermath after;
+	atomic_bool stop;
+	atomic_uint_fast64_t nr_rounds;
+};
+
+/* Round n: the part gets version n, is discarded, and then the marker, the last block, gets version n. */
+static void *discard_again_and_again(void *arg)
+{
+	struct beside *b = arg;
+
+	for (uint64_t n = 1; !atomic_load(&b->stop); n++) {
+		for (uint64_t lba = 0; lba < PART; lba++)
+			ck_assert_int_eq(block_write(b->p.disk, lba, n), 0);
+		ck_assert_int_eq(mls_disk_discard(b->p.disk, 0, PART * MLS_BLOCK_BYTES), 0);
+		ck_assert_int_eq(block_write(b->p.disk, DISK_BLOCKS - 1, n), 0);
+		atomic_store(&b->nr_rounds, n);
+	}
+	return NULL;
+}
+
+static uint64_t version_at(struct mls_disk *disk, uint64_t lba)
+{
+	uint64_t block[MLS_BLOCK_BYTES / 8];
+
+	ck_assert_int_eq(mls_disk_read(disk, lba * MLS_BLOCK_BYTES, block, sizeof block), 0);
+	return block[1];
+}
+
+/* A crash while nobody syncs: what the device and what the store has are of one moment. */
+static int crash_between(struct mls_disk *disk, void *arg)
+{
+	struct beside *b = arg;
+
+	(void)disk;
+	crash_now(&b->p, &b->after, atomic_load(&b->nr_rounds));
+	return 0;
+}
+
+/*
+ * Goal: whenever a sync cuts in, the user's or an early one, it has all discards that returned before the writes it has.
+ * Method: one thread discards and writes, this one syncs, crashes and looks.
+ */
+START_TEST(a_cut_keeps_the_order_of_discards_and_writes)
+{
+	struct beside *b = calloc(1, sizeof *b);
+	pthread_t thread;
+	unsigned marked = 0;
+
+	ck_assert(b);
+	policy_init(&b->p, false, false);
+	ck_assert_int_eq(pthread_create(&thread, NULL, discard_again_and_again, b), 0);
+	for (unsigned i = 0; i < 150; i++) {
+		uint64_t marker;
+
+		if (i % 2)
+			ck_assert_int_eq(mls_disk_sync_grouped(b->p.disk, true), 0);
+		else
+			ck_assert_int_eq(mls_disk_sync(b->p.disk), 0);
+		ck_assert_int_eq(mls_disk_between_syncs(b->p.disk, crash_between, b), 0);
+		marker = version_at(b->after.disk, DISK_BLOCKS - 1);
+		marked += marker > 0;
+		for (uint64_t lba = 0; lba < PART; lba++) {
+			uint64_t version = version_at(b->after.disk, lba);
+
+			ck_assert_msg(version == 0 || version > marker, "sync %u: LBA %llu has version %llu beside marker %llu",
+				      i, (unsigned long long)lba, (unsigned long long)version,
+				      (unsigned long long)marker);
+		}
+		aftermath_release(&b->after);
+	}
+	atomic_store(&b->stop, true);
+	pthread_join(thread, NULL);
+	ck_assert_uint_gt(marked, 20);
+	ck_assert_int_eq(mls_disk_close(b->p.disk), 0);
+	policy_release(&b->p);
+	free(b);
+}
+END_TEST
+
 /* ---- strict ---- */
 
 /* Random overwrites until there is no space; how many. */
@@ -302,6 +439,8 @@ int main(void)
 	tcase_set_timeout(tc, 120);
 	tcase_add_test(tc, early_syncs_are_whole);
 	tcase_add_test(tc, early_syncs_let_threads_go_on);
+	tcase_add_test(tc, early_syncs_have_large_discards);
+	tcase_add_test(tc, a_cut_keeps_the_order_of_discards_and_writes);
 	tcase_add_loop_test(tc, strict_answers_no_space_and_keeps_what_was_synced, 0, 2);
 	tcase_add_loop_test(tc, strict_goes_on_with_syncs, 0, 2);
 	suite_add_tcase(s, tc);
