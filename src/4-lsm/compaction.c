@@ -226,6 +226,14 @@ bool mls_compaction_pick_any_locked(struct mls_lsm *lsm, struct mls_compaction *
 	return false;
 }
 
+bool mls_compaction_pick_unsynced_locked(struct mls_lsm *lsm, struct mls_compaction *c)
+{
+	if (!lsm->opened || lsm->err || nr_uncommitted(lsm, lsm->tables) < 2)
+		return false;
+	plan_uncommitted(lsm, c);
+	return true;
+}
+
 /* ---- Doing it ---- */
 
 struct job {

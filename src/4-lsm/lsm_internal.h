@@ -151,6 +151,8 @@ bool mls_compaction_due_locked(const struct mls_lsm *lsm);
 bool mls_compaction_pick_locked(struct mls_lsm *lsm, struct mls_compaction *c);
 /* Regardless of sizes: towards a single level. */
 bool mls_compaction_pick_any_locked(struct mls_lsm *lsm, struct mls_compaction *c);
+/* All tables of the current epoch, if there are two or more. */
+bool mls_compaction_pick_unsynced_locked(struct mls_lsm *lsm, struct mls_compaction *c);
 /* Do it, and release *c. Under compact_lock, without mem_lock. Handles its errors (poison, blocked). */
 int mls_compaction_run(struct mls_lsm *lsm, struct mls_compaction *c);
 

@@ -500,8 +500,8 @@ int mls_lsm_move_each(struct mls_lsm *lsm, const struct mls_index_rec *recs, con
 
 /* ---- Space pressure ---- */
 
-/* Old records meet new ones in tables only: have what is synced flushed. */
-static int flush_synced_locked(struct mls_lsm *lsm)
+/* Old records meet new ones in tables only: have what is synced flushed, or all there is. */
+static int flush_for_compaction_locked(struct mls_lsm *lsm, bool unsynced_too)
 {
 	int err = mls_lsm_check_locked(lsm);
 
@@ -518,7 +518,8 @@ static int flush_synced_locked(struct mls_lsm *lsm)
 			err = mls_lsm_check_locked(lsm);
 	}
 	if (err || mls_memtable_nr_versions(lsm->active) == 0 ||
-	    mls_memtable_first_epoch(lsm->active) > lsm->committed || !mls_lsm_freeze_allowed_locked(lsm))
+	    (!unsynced_too && mls_memtable_first_epoch(lsm->active) > lsm->committed) ||
+	    !mls_lsm_freeze_allowed_locked(lsm))
 		return err;
 	mls_lsm_freeze_locked(lsm);
 	return mls_lsm_flush_wait_locked(lsm);
@@ -535,7 +536,7 @@ int mls_lsm_compact_all(struct mls_lsm *lsm, bool *progress)
 	pthread_mutex_lock(&lsm->mem_lock);
 	nr_dropped = lsm->nr_dropped;
 	lsm->compact_blocked = false;
-	err = flush_synced_locked(lsm);
+	err = flush_for_compaction_locked(lsm, false);
 	pthread_mutex_unlock(&lsm->mem_lock);
 	while (!err && picked) {
 		pthread_mutex_lock(&lsm->mem_lock);
@@ -544,6 +545,32 @@ int mls_lsm_compact_all(struct mls_lsm *lsm, bool *progress)
 		if (picked)
 			err = mls_compaction_run(lsm, &c);
 	}
+	pthread_mutex_lock(&lsm->mem_lock);
+	if (!err)
+		err = mls_lsm_check_locked(lsm);
+	if (!err)
+		*progress = lsm->nr_dropped != nr_dropped;
+	pthread_mutex_unlock(&lsm->mem_lock);
+	pthread_mutex_unlock(&lsm->compact_lock);
+	return err;
+}
+
+int mls_lsm_merge_unsynced(struct mls_lsm *lsm, bool *progress)
+{
+	struct mls_compaction c;
+	uint64_t nr_dropped;
+	bool picked = false;
+	int err;
+
+	pthread_mutex_lock(&lsm->compact_lock);
+	pthread_mutex_lock(&lsm->mem_lock);
+	nr_dropped = lsm->nr_dropped;
+	err = flush_for_compaction_locked(lsm, true);
+	if (!err)
+		picked = mls_compaction_pick_unsynced_locked(lsm, &c);
+	pthread_mutex_unlock(&lsm->mem_lock);
+	if (picked)
+		err = mls_compaction_run(lsm, &c);
 	pthread_mutex_lock(&lsm->mem_lock);
 	if (!err)
 		err = mls_lsm_check_locked(lsm);

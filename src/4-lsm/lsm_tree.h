@@ -195,6 +195,12 @@ bool mls_lsm_poisoned(struct mls_lsm *lsm);
  */
 MLS_MUST_CHECK int mls_lsm_compact_all(struct mls_lsm *lsm, bool *progress);
 
+/*
+ * The same for what isn't synced, which no sync is made for: flushes the memtable, and merges the tables of the current
+ * epoch into one. *progress: records were dropped. Likewise not between cut and commit.
+ */
+MLS_MUST_CHECK int mls_lsm_merge_unsynced(struct mls_lsm *lsm, bool *progress);
+
 /* From now on shadowed is called; here for all that isn't known yet. A hint, also after an error. */
 MLS_MUST_CHECK int mls_lsm_tell_shadowed(struct mls_lsm *lsm);
 

@@ -42,6 +42,12 @@ struct range {
 	uint64_t lba, end;
 };
 
+/* Of one who waits for space. */
+struct patience {
+	unsigned misses;
+	uint64_t since;			/* see mls_cleaner_wait */
+};
+
 struct mls_burier {
 	struct mls_disk *disk;
 	pthread_t thread;
@@ -228,15 +234,18 @@ static int put_tombstones(struct mls_disk *disk, uint64_t lba, uint64_t end, uns
 }
 
 /* Without the work lock. If the index had no space for a tombstone, wait for some; 0: go on. */
-static int wait_for_space(struct mls_disk *disk, int err, bool progress, unsigned *misses)
+static int wait_for_space(struct mls_disk *disk, int err, bool progress, struct patience *patience)
 {
 	if (err != MLS_ENOSPC)
 		return err;
 	if (progress)
-		*misses = 0;
-	if (*misses >= MISSES_MAX)
+		*patience = (struct patience){ 0 };
+	if (patience->misses >= MISSES_MAX)
 		return err;
-	*misses = mls_disk_wait_for_space(disk) ? MISSES_MAX : *misses + 1;	/* in any case once more */
+	if (mls_disk_wait_for_space(disk, &patience->since))
+		patience->misses = MISSES_MAX;	/* in any case once more */
+	else
+		patience->misses++;
 	return 0;
 }
 
@@ -267,14 +276,14 @@ static int bury_some(struct mls_burier *burier, const struct range *range, uint6
 static int bury_all(struct mls_burier *burier, bool may_wait)
 {
 	uint64_t left = mls_bury_pending(burier), done;
-	unsigned misses = 0;
+	struct patience patience = { 0 };
 	struct range range;
 	int err = 0;
 
 	while (!err && left > 0 && first_range(burier, &range)) {
 		err = bury_some(burier, &range, &done);
 		if (may_wait)
-			err = wait_for_space(burier->disk, err, done > 0, &misses);
+			err = wait_for_space(burier->disk, err, done > 0, &patience);
 		left -= mls_min_u64(left, done);
 	}
 	return err;
@@ -357,7 +366,7 @@ int mls_bury(struct mls_burier *burier, uint64_t lba, uint64_t end)
 {
 	struct mls_disk *disk = burier->disk;
 	uint64_t large = mls_max_u64(LARGE_MIN, mls_min_u64(LARGE_MAX, disk->nr_blocks / 64));
-	unsigned misses = 0;
+	struct patience patience = { 0 };
 	int err = 0;
 
 	while (lba < end && !err) {
@@ -366,7 +375,7 @@ int mls_bury(struct mls_burier *burier, uint64_t lba, uint64_t end)
 		if (end - lba > large && try_note(burier, lba, end))
 			return 0;
 		err = put_tombstones(disk, lba, end, BATCH_CHUNKS, &next);
-		err = wait_for_space(disk, err, next > lba, &misses);
+		err = wait_for_space(disk, err, next > lba, &patience);
 		lba = next;
 	}
 	return err;
@@ -398,14 +407,14 @@ static int bury_first(struct mls_burier *burier, uint64_t lba, uint64_t end, uin
 int mls_bury_before_write(struct mls_burier *burier, uint64_t lba, uint64_t nr)
 {
 	uint64_t end = lba + nr, done;
-	unsigned misses = 0;
+	struct patience patience = { 0 };
 	int err = 0;
 
 	while (!err && mls_buried_from(burier, lba, end) < end) {
 		bool room = true;
 
 		err = bury_first(burier, lba, end, &done, &room);
-		err = wait_for_space(burier->disk, err, done > 0, &misses);
+		err = wait_for_space(burier->disk, err, done > 0, &patience);
 		if (!err && !room)
 			err = mls_bury_all(burier);
 	}

@@ -64,6 +64,7 @@ struct mls_cleaner {
 	atomic_bool asked;
 	unsigned nr_waiting;
 	uint64_t rounds;		/* finished */
+	uint64_t vain_round;		/* the last that gained nothing */
 	int round_err;			/* 0: the last round gained something */
 	atomic_uint_fast64_t low_runs;	/* free runs, and ... */
 	atomic_uint_fast64_t low_room;	/* ... runs that users may take, from which on writers are slowed */
@@ -78,6 +79,7 @@ struct mls_cleaner {
 	/* How fast blocks become free, and when the next block may be written. */
 	atomic_uint_fast64_t block_ns, next_write_ns;
 	uint64_t supply_began_ns, supply_runs, supply_written;
+	atomic_uint nr_before_sync;	/* users that are about to sync */
 	uint64_t synced_written;	/* strict policy: blocks that users had written at their last sync */
 	uint64_t sync_runs;		/* and the runs they write between two syncs: the most of late */
 };
@@ -112,12 +114,24 @@ static void set_start_room(struct mls_cleaner *cleaner)
 					  (in_segments - mls_min_u64(live, in_segments)) / nr_slots / EARLY_PART);
 }
 
+/*
+ * Under the strict policy. To move what is synced takes room now and gives some after the user's sync. So that is done
+ * before a sync, and never in between: a burst of writes shall have all the room there is. What was never synced is
+ * moved at any time.
+ */
+static bool may_move_synced(struct mls_cleaner *cleaner)
+{
+	return !cleaner->disk->opts.strict_sync || atomic_load(&cleaner->nr_before_sync) > 0;
+}
+
 /* The best few victims; *gain: blocks that they seem to give, by their counts. */
 static size_t pick_victims(struct mls_cleaner *cleaner, struct mls_seg_info *infos, uint64_t *gain)
 {
 	uint32_t nr_slots = mls_segment_slots(cleaner->disk->sb.geo.run_blocks);
-	size_t nr = mls_segment_table_victims(cleaner->disk->table, nr_slots - 1, infos, VICTIMS_MAX);
+	size_t nr;
 
+	mls_segment_table_unsynced_only(cleaner->disk->table, !may_move_synced(cleaner));
+	nr = mls_segment_table_victims(cleaner->disk->table, nr_slots - 1, infos, VICTIMS_MAX);
 	*gain = 0;
 	for (size_t i = 0; i < nr; i++)
 		*gain += nr_slots - infos[i].live;
@@ -230,6 +244,15 @@ static bool compaction_worth_it(struct mls_cleaner *cleaner, bool desperate)
 	return live >= floor + mls_max_u64(cleaner->disk->nr_blocks / 32, 1) + in_memory;
 }
 
+/* A memtable hides records of tables, and nobody knows which until both are merged. */
+static bool merge_worth_it(struct mls_cleaner *cleaner, bool desperate)
+{
+	struct mls_lsm_stat stat;
+
+	mls_lsm_stat(cleaner->disk->lsm, &stat);
+	return desperate || stat.memtable_records >= cleaner->disk->opts.memtable_records / 4;
+}
+
 static int compact(struct mls_cleaner *cleaner, bool *progress)
 {
 	uint64_t sync_id = atomic_load(&cleaner->disk->synced_id);
@@ -282,6 +305,11 @@ static int clean_round(struct mls_cleaner *cleaner)
 		err = early_sync(disk);
 		if (!err)
 			err = compact(cleaner, &progress);
+		nr = pick_victims(cleaner, infos, &gain);
+	}
+	/* Under the strict policy at least what is dead by unsynced blocks alone. */
+	if (!err && disk->opts.strict_sync && merge_worth_it(cleaner, poor) && gain < nr * nr_slots / 4 + nr_slots) {
+		err = mls_lsm_merge_unsynced(disk->lsm, &progress);
 		nr = pick_victims(cleaner, infos, &gain);
 	}
 	if (!err && gain >= nr_slots)
@@ -346,6 +374,7 @@ static int close_up(struct mls_cleaner *cleaner, const struct mls_segment_stat *
 
 	if (room <= stat->live_blocks + stat->live_blocks / IDLE_DEAD_PART + 4 * nr_slots)
 		return 0;
+	mls_segment_table_unsynced_only(disk->table, !may_move_synced(cleaner));
 	nr = mls_segment_table_victims(disk->table, nr_slots / 4 * 3, infos, VICTIMS_MAX);
 	if (nr == 0)
 		return 0;
@@ -465,6 +494,8 @@ static void *cleaner_main(void *arg)
 		pthread_mutex_lock(&cleaner->lock);
 		cleaner->rounds++;
 		cleaner->round_err = err;
+		if (err == MLS_ENOSPC)
+			cleaner->vain_round = cleaner->rounds;
 		if (!err && !enough_free(cleaner))
 			cleaner->asked = true;
 		pthread_cond_broadcast(&cleaner->round_done);
@@ -517,11 +548,17 @@ void mls_cleaner_pace(struct mls_cleaner *cleaner, uint32_t nr_blocks)
 		pthread_cond_signal(&cleaner->work);
 		pthread_mutex_unlock(&cleaner->lock);
 	}
-	if (room <= cleaner->low_room)
+	/* Under the strict policy nobody is slowed: his sync would help, not his waiting. */
+	if (room <= cleaner->low_room && !cleaner->disk->opts.strict_sync)
 		pause_writer(cleaner, room, nr_blocks);
 }
 
-int mls_cleaner_wait(struct mls_cleaner *cleaner)
+/*
+ * Rounds that gain something and such that don't may take turns, others taking what was gained. Who looked at the last
+ * one only could find the good ones each time, and wait for seconds while others are refused; so one that was in
+ * vain since he came is enough.
+ */
+int mls_cleaner_wait(struct mls_cleaner *cleaner, uint64_t *since)
 {
 	uint64_t until;
 	int err;
@@ -532,11 +569,15 @@ int mls_cleaner_wait(struct mls_cleaner *cleaner)
 	cleaner->nr_waiting++;
 	pthread_cond_signal(&cleaner->work);
 	until = cleaner->rounds + 2;	/* one whole round that began after we came */
+	if (*since == 0)
+		*since = cleaner->rounds + 1;	/* may be under way */
 	while (cleaner->rounds < until && !cleaner->stop &&
 	       mls_chunk_alloc_room(cleaner->disk->alloc) == 0)
 		pthread_cond_wait(&cleaner->round_done, &cleaner->lock);
 	cleaner->nr_waiting--;
 	err = cleaner->stop ? MLS_ENOSPC : cleaner->round_err;
+	if (!err && cleaner->vain_round > *since)
+		err = MLS_ENOSPC;
 	if (mls_chunk_alloc_room(cleaner->disk->alloc) > 0)
 		err = 0;
 	pthread_mutex_unlock(&cleaner->lock);
@@ -618,9 +659,16 @@ void mls_cleaner_before_sync(struct mls_cleaner *cleaner)
 	if (!cleaner->disk->opts.strict_sync)
 		return;
 	expect_as_much_again(cleaner);
+	if (enough_free(cleaner))
+		return;
+	atomic_fetch_add(&cleaner->nr_before_sync, 1);
 	for (unsigned i = 0; i < ROUNDS_BEFORE_SYNC && !enough_free(cleaner); i++)
 		if (whole_round(cleaner))
 			break;
+	atomic_fetch_sub(&cleaner->nr_before_sync, 1);
+	/* A round that has begun meanwhile must not go on behind the cut: only the next sync would free what it takes. */
+	if (cleaner->has_thread && whole_round(cleaner))
+		mls_debug("cleaner: nothing more to be had before the sync");
 }
 
 void mls_cleaner_synced(struct mls_cleaner *cleaner)

@@ -27,8 +27,9 @@ void mls_cleaner_free(struct mls_cleaner *cleaner);
 /* Before nr blocks are written: wakes the cleaner and slows the writer down as space gets short. */
 void mls_cleaner_pace(struct mls_cleaner *cleaner, uint32_t nr_blocks);
 
-/* A writer found no run. Waits until there may be one again; MLS_ENOSPC: there won't be. */
-MLS_MUST_CHECK int mls_cleaner_wait(struct mls_cleaner *cleaner);
+/* A writer found no run. Waits until there may be one again; MLS_ENOSPC: there won't be, as a round that began after
+ * he came has found out. since: 0 when he comes, and his until he has it or gives up. */
+MLS_MUST_CHECK int mls_cleaner_wait(struct mls_cleaner *cleaner, uint64_t *since);
 
 /* There are more runs now. */
 void mls_cleaner_resized(struct mls_cleaner *cleaner);

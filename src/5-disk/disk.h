@@ -113,8 +113,9 @@ void mls_disk_session_totals(void *disk, struct mls_totals *totals);
  * segment that has been freed since; look the LBA up again. out is block-aligned. */
 MLS_MUST_CHECK int mls_disk_read_rec(struct mls_disk *disk, const struct mls_index_rec *rec, void *out);
 
-/* disk_io.c: there was no space. Have the cleaner make some; 0: try again. Not with a lock that a sync may want. */
-MLS_MUST_CHECK int mls_disk_wait_for_space(struct mls_disk *disk);
+/* disk_io.c: there was no space. Have the cleaner make some; 0: try again. Not with a lock that a sync may want.
+ * since: as for mls_cleaner_wait. */
+MLS_MUST_CHECK int mls_disk_wait_for_space(struct mls_disk *disk, uint64_t *since);
 
 /* disk_io.c: tombstones for the mapped ones of up to MLS_CHUNK_IO_BLOCKS blocks; *mapped: how many. MLS_ENOSPC: the
  * index has no space for them, and nobody has waited for some. */

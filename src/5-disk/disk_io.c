@@ -250,9 +250,9 @@ int mls_disk_read(struct mls_disk *disk, uint64_t offset, void *buf, size_t byte
 
 /* ---- Writing ---- */
 
-int mls_disk_wait_for_space(struct mls_disk *disk)
+int mls_disk_wait_for_space(struct mls_disk *disk, uint64_t *since)
 {
-	int err = mls_cleaner_wait(disk->cleaner);
+	int err = mls_cleaner_wait(disk->cleaner, since);
 
 	if (err == MLS_ENOSPC && mls_lsm_poisoned(disk->lsm))
 		err = MLS_EPOISONED;	/* no space because nothing can be compacted any more */
@@ -263,10 +263,11 @@ int mls_disk_wait_for_space(struct mls_disk *disk)
 static int put_records(struct mls_disk *disk, const struct mls_index_rec *recs, uint32_t nr)
 {
 	int err = MLS_ENOSPC, no_space = 0;
+	uint64_t since = 0;
 
 	for (int tries = 0; tries < PUT_TRIES && err == MLS_ENOSPC && !no_space; tries++) {
 		if (tries)
-			no_space = mls_disk_wait_for_space(disk);
+			no_space = mls_disk_wait_for_space(disk, &since);
 		err = mls_lsm_put(disk->lsm, recs, nr);
 	}
 	return err;
@@ -282,6 +283,7 @@ static int may_write(struct mls_disk *disk)
 /* Slots for up to nr blocks; waits for the cleaner when there is no free run. */
 static int take_slots(struct mls_disk *disk, uint32_t nr, struct mls_seg_buf **buf, uint32_t *slot, uint32_t *got)
 {
+	uint64_t since = 0;
 	int err;
 
 	mls_cleaner_pace(disk->cleaner, nr);
@@ -293,7 +295,7 @@ static int take_slots(struct mls_disk *disk, uint32_t nr, struct mls_seg_buf **b
 			return err;
 		err = mls_bury_all(disk->burier);	/* what was discarded is free space, too */
 		if (!err)
-			err = mls_disk_wait_for_space(disk);
+			err = mls_disk_wait_for_space(disk, &since);
 		if (err)
 			return err;
 	}

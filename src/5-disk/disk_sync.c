@@ -100,7 +100,9 @@ static int write_group(struct mls_disk *disk, uint8_t flags)
 	if (err)
 		return err;
 	atomic_store(&disk->epoch_bound, disk->trust.sync_id + 2);
+	mls_segment_table_cut(disk->table, true);
 	err = mls_lsm_cut(disk->lsm, &cut);
+	mls_segment_table_cut(disk->table, false);
 	mls_bury_cut_made(disk->burier);
 	if (err)
 		return err == MLS_EPOISONED ? poison(disk, what, err) : err;

@@ -258,6 +258,7 @@ int mls_segment_table_open_run(struct mls_segment_table *table, enum mls_run_cla
 	table->key_now_segments++;
 	mls_seg_entry_begin(table, entry, *birth, *key, MLS_SEG_OPEN);
 	entry->buf = buf;
+	entry->cut_marks = table->cut_marks;
 	table->to_announce.at[table->to_announce.nr++] = (struct seg_life){ *run, *birth };
 	table->to_journal.at[table->to_journal.nr++] = (struct seg_life){ *run, *birth };
 out:
@@ -311,6 +312,30 @@ void mls_segment_table_unpin(struct mls_seg_pin *pin)
 
 /* ---- Cleaning ---- */
 
+/*
+ * Has no cut fallen between the segment's beginning and now? Then no group, not even one under way, names a block
+ * of it: whatever the last synced state needs is elsewhere. One that began during a cut may be in its group.
+ */
+static bool is_unsynced(const struct mls_segment_table *table, const struct seg_entry *entry)
+{
+	return entry->cut_marks == table->cut_marks && table->cut_marks % 2 == 1;
+}
+
+void mls_segment_table_cut(struct mls_segment_table *table, bool begins)
+{
+	pthread_mutex_lock(&table->lock);
+	MLS_INVARIANT(table->cut_marks % 2 == (begins ? 1 : 0));
+	table->cut_marks++;
+	pthread_mutex_unlock(&table->lock);
+}
+
+void mls_segment_table_unsynced_only(struct mls_segment_table *table, bool only)
+{
+	pthread_mutex_lock(&table->lock);
+	table->unsynced_only = only;
+	pthread_mutex_unlock(&table->lock);
+}
+
 size_t mls_segment_table_victims(struct mls_segment_table *table, uint32_t max_live, struct mls_seg_info *infos,
 				 size_t max)
 {
@@ -322,6 +347,8 @@ size_t mls_segment_table_victims(struct mls_segment_table *table, uint32_t max_l
 		uint32_t live = entry->live_mem + entry->live_sst - mls_seg_hidden(entry);
 		size_t at;
 
+		if (table->unsynced_only && !is_unsynced(table, entry))
+			continue;
 		if (entry->state != MLS_SEG_CLOSED || entry->spared || live > max_live ||
 		    (nr == max && live >= infos[nr - 1].live))
 			continue;
@@ -339,7 +366,11 @@ void mls_segment_table_cleaned(struct mls_segment_table *table, uint64_t run, ui
 	struct seg_entry *entry = &table->entries[run];
 
 	pthread_mutex_lock(&table->lock);
-	if (entry->state == MLS_SEG_CLOSED && entry->birth == birth && !mls_lives_add(&table->cleaned, run, birth)) {
+	if (entry->state == MLS_SEG_CLOSED && entry->birth == birth && is_unsynced(table, entry)) {
+		entry->state = MLS_SEG_CLEANED;		/* if its end must wait, it may end with live records in tables */
+		mls_seg_end_or_defer(table, run);
+	} else if (entry->state == MLS_SEG_CLOSED && entry->birth == birth &&
+		   !mls_lives_add(&table->cleaned, run, birth)) {
 		entry->state = MLS_SEG_CLEANED;
 		entry->clean_epoch = epoch;
 	}
@@ -424,6 +455,7 @@ void mls_seg_entries_reset(struct mls_segment_table *table)
 	table->nr_segments = table->live_blocks = table->hidden_blocks = 0;
 	table->to_announce.nr = table->to_journal.nr = table->ended.nr = 0;
 	table->end_due.nr = table->cleaned.nr = 0;
+	table->cut_marks = 1;		/* what was loaded has 0: it may be synced */
 }
 
 void mls_segment_table_listener(struct mls_segment_table *table, struct mls_lsm_listener *listener,
@@ -471,7 +503,7 @@ int mls_segment_table_new(struct mls_segment_table **out, struct mls_chunk_alloc
 		free(table);
 		return MLS_ENOMEM;
 	}
-	table->next_birth = table->next_key_id = 1;
+	table->next_birth = table->next_key_id = table->cut_marks = 1;
 	pthread_mutex_init(&table->lock, NULL);
 	mls_journal_set_owner(journal, MLS_OWNER_SEGMENTS, &owner);
 	*out = table;

@@ -100,7 +100,14 @@ struct mls_seg_info {
 size_t mls_segment_table_victims(struct mls_segment_table *table, uint32_t max_live,
 				 struct mls_seg_info *infos, size_t max);
 
-/* Every current version was moved by records of epochs <= epoch: free it once that is committed. */
+/* From now on victims are only those that no sync can have a block of: they are free as soon as they are cleaned. */
+void mls_segment_table_unsynced_only(struct mls_segment_table *table, bool only);
+
+/* Around each cut of the index, so that the table knows which segments are older than it. */
+void mls_segment_table_cut(struct mls_segment_table *table, bool begins);
+
+/* Every current version was moved by records of epochs <= epoch: free it once that is committed; at once if nothing
+ * of it was ever in a sync. */
 void mls_segment_table_cleaned(struct mls_segment_table *table, uint64_t run, uint64_t birth, uint64_t epoch);
 
 /* A damaged block keeps this segment from being cleaned: never a victim again while it is open. */

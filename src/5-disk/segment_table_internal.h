@@ -18,6 +18,7 @@ struct seg_entry {
 	struct mls_seg_buf *buf;
 	uint64_t birth;			/* 0: never lived, as far as we know */
 	uint64_t clean_epoch;		/* CLEANED: free once this is committed */
+	uint64_t cut_marks;		/* table->cut_marks when it began */
 	uint32_t live_mem;
 	uint32_t live_sst;
 	uint32_t hidden;		/* of live_sst: known to be hidden by newer records. A hint */
@@ -63,6 +64,8 @@ struct mls_segment_table {
 	struct life_list end_due;		/* waiting for nr_prepared == 0 */
 	struct life_list cleaned;		/* waiting for a sync */
 	unsigned nr_prepared;
+	uint64_t cut_marks;			/* +1 before each cut and +1 behind it: even in between */
+	bool unsynced_only;			/* victims: only what can be freed without a sync */
 	bool loading;
 	uint64_t nr_segments, live_blocks, hidden_blocks;
 	int (*before_commit)(void *arg);

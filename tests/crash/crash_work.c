@@ -198,7 +198,7 @@ static int compact_index(struct crash_run *run)
 /* MLS_ENOSPC: there was nothing to gain. */
 static int clean(struct crash_run *run)
 {
-	int err = mls_cleaner_wait(run->disk->cleaner);
+	int err = mls_cleaner_wait(run->disk->cleaner, &(uint64_t){ 0 });
 
 	return err == MLS_ENOSPC ? 0 : err;
 }

@@ -172,17 +172,20 @@ START_TEST(early_syncs_are_whole)
 }
 END_TEST
 
-/* Goal: the same with the cleaner's threads. */
+/* Goal: the same with the cleaner's threads. (One sync of the user's: what was never synced needs none to be reused.) */
 START_TEST(early_syncs_let_threads_go_on)
 {
 	struct policy *p = calloc(1, sizeof *p);
 
 	ck_assert(p);
 	policy_init(p, false, false);
-	for (uint64_t i = 0; i < 4 * DISK_BLOCKS; i++)
+	for (uint64_t i = 0; i < 4 * DISK_BLOCKS; i++) {
 		ck_assert_int_eq(policy_write(p, i < DISK_BLOCKS ? i : test_rand_below(&p->r, DISK_BLOCKS)), 0);
+		if (i == DISK_BLOCKS)
+			ck_assert_int_eq(mls_disk_sync(p->disk), 0);
+	}
 	ck_assert_uint_gt(stat_of(p->disk).early_syncs, 0);
-	ck_assert_uint_eq(stat_of(p->disk).syncs, 0);
+	ck_assert_uint_eq(stat_of(p->disk).syncs, 1);
 	check_all(p->disk, p->version);
 	ck_assert_int_eq(mls_disk_close(p->disk), 0);
 	p->disk = fixture_open(&p->f);
@@ -347,7 +350,7 @@ static uint64_t overwrite_until_full(struct policy *p, uint64_t nr_live)
 START_TEST(strict_answers_no_space_and_keeps_what_was_synced)
 {
 	struct policy *p = calloc(1, sizeof *p);
-	uint64_t *synced = calloc(DISK_BLOCKS, sizeof *synced), nr_live = DISK_BLOCKS / 2;
+	uint64_t *synced = calloc(DISK_BLOCKS, sizeof *synced), nr_live = DISK_BLOCKS * 3 / 4;
 
 	ck_assert(p && synced);
 	policy_init(p, true, _i == 0);
@@ -429,10 +432,98 @@ START_TEST(strict_goes_on_with_syncs)
 }
 END_TEST
 
+/* Blocks that users may write now, with nothing cleaned, and the slots of a run. */
+static uint64_t room_blocks(struct mls_disk *disk)
+{
+	return mls_chunk_alloc_room(disk->alloc) * mls_segment_slots(disk->sb.geo.run_blocks);
+}
+
+/*
+ * Goal: strict refuses no burst that fits: what is free after a sync can be filled to the last run, whatever was written
+ * between two syncs before, as moving what is synced would take room now and give some only after a sync.
+ */
+START_TEST(strict_takes_a_burst_that_fits)
+{
+	struct policy *p = calloc(1, sizeof *p);
+	uint64_t nr_live = DISK_BLOCKS * 3 / 4;
+
+	ck_assert(p);
+	policy_init(p, true, _i == 0);
+	for (uint64_t lba = 0; lba < nr_live; lba++)
+		ck_assert_int_eq(policy_write(p, lba), 0);
+	ck_assert_int_eq(mls_disk_sync(p->disk), 0);
+	for (unsigned round = 0; round < 6; round++) {
+		uint64_t room = room_blocks(p->disk), nr = 0;
+		struct mls_segment_stat stat;
+
+		for (uint64_t lba = test_rand_below(&p->r, nr_live); policy_write(p, lba) == 0; lba = (lba + 7) % nr_live)
+			nr++;
+		/* But for a few runs that the index takes. */
+		ck_assert_msg(nr + 8 * 15 >= room * 9 / 10, "round %u: room for %llu blocks, no space after %llu", round,
+			      (unsigned long long)room, (unsigned long long)nr);
+		mls_segment_table_stat(p->disk->table, &stat);
+		ck_assert_uint_eq(stat.nr_cleaned_waiting, 0);	/* nothing was spent on what only a sync frees */
+		ck_assert_int_eq(mls_disk_sync(p->disk), 0);
+		for (unsigned i = 0; i < round * 20; i++)
+			ck_assert_int_eq(policy_write(p, test_rand_below(&p->r, nr_live)), 0);
+		ck_assert_int_eq(mls_disk_sync(p->disk), 0);
+	}
+	check_all(p->disk, p->version);
+	ck_assert_int_eq(mls_disk_close(p->disk), 0);
+	policy_release(p);
+	free(p);
+}
+END_TEST
+
+/*
+ * Goal: what was overwritten before it was ever synced is room again, without a sync: a few blocks, as many as half of
+ * the room, are overwritten at random without end, and none is refused; a crash leaves what was synced.
+ */
+START_TEST(strict_reuses_what_was_never_synced)
+{
+	struct policy *p = calloc(1, sizeof *p);
+	uint64_t *synced = calloc(DISK_BLOCKS, sizeof *synced), nr_live = DISK_BLOCKS * 3 / 4, nr_hot;
+	struct aftermath after;
+	uint64_t sync_id;
+
+	ck_assert(p && synced);
+	policy_init(p, true, _i == 0);
+	for (uint64_t lba = 0; lba < nr_live; lba++)
+		ck_assert_int_eq(policy_write(p, lba), 0);
+	ck_assert_int_eq(mls_disk_sync(p->disk), 0);
+	memcpy(synced, p->version, sizeof p->version);
+	sync_id = stat_of(p->disk).sync_id;
+	nr_hot = room_blocks(p->disk) / 2;
+	for (uint64_t i = 0; i < 16 * DISK_BLOCKS; i++) {
+		int err = policy_write(p, test_rand_below(&p->r, nr_hot));
+
+		ck_assert_msg(err == 0, "overwrite %llu: %s", (unsigned long long)i, mls_strerror(err));
+		if (i % 5000 != 4999)
+			continue;
+		crash_now(p, &after, i);
+		check_all(after.disk, synced);
+		aftermath_release(&after);
+	}
+	check_all(p->disk, p->version);
+	ck_assert_uint_eq(stat_of(p->disk).sync_id, sync_id);
+	ck_assert_int_eq(mls_disk_sync(p->disk), 0);
+	crash_now(p, &after, 1);
+	check_all(after.disk, p->version);
+	aftermath_release(&after);
+	ck_assert_int_eq(mls_disk_close(p->disk), 0);
+	p->disk = fixture_open(&p->f);
+	check_all(p->disk, p->version);
+	ck_assert_int_eq(mls_disk_close(p->disk), 0);
+	policy_release(p);
+	free(synced);
+	free(p);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("policy");
-	TCase *tc = tcase_create("policy");
+	TCase *tc = tcase_create("early");
 	SRunner *runner;
 	int failed;
 
@@ -441,8 +532,13 @@ int main(void)
 	tcase_add_test(tc, early_syncs_let_threads_go_on);
 	tcase_add_test(tc, early_syncs_have_large_discards);
 	tcase_add_test(tc, a_cut_keeps_the_order_of_discards_and_writes);
+	suite_add_tcase(s, tc);
+	tc = tcase_create("strict");
+	tcase_set_timeout(tc, 120);
 	tcase_add_loop_test(tc, strict_answers_no_space_and_keeps_what_was_synced, 0, 2);
 	tcase_add_loop_test(tc, strict_goes_on_with_syncs, 0, 2);
+	tcase_add_loop_test(tc, strict_takes_a_burst_that_fits, 0, 2);
+	tcase_add_loop_test(tc, strict_reuses_what_was_never_synced, 0, 2);
 	suite_add_tcase(s, tc);
 	runner = srunner_create(s);
 	srunner_run_all(runner, CK_ENV);
