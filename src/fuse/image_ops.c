@@ -183,12 +183,14 @@ static void set_times(struct mls_image *image, const struct stat *attr, int to_s
 			     time_to_set(&attr->st_mtim, to_set & FUSE_SET_ATTR_MTIME_NOW));
 }
 
-/* Larger only. Returns an errno. */
+/* Larger only; the same size has the disk look whether BACKING has grown. Returns an errno. */
 static int set_size(struct mls_image *image, off_t from, off_t to)
 {
 	struct mls_disk_stat disk;
 	int err;
 
+	if (to == from && image->read_only)
+		return 0;
 	if (to < from || image->read_only) {
 		mls_say(MLS_LOG_WARNING,
 			MLS_IMAGE_NAME " keeps its size of %lld bytes: a change to %lld was refused, it can only grow "
@@ -217,7 +219,7 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to
 
 	(void)fi;
 	stat_of(image, ino, &st);
-	if ((to_set & FUSE_SET_ATTR_SIZE) && attr->st_size != st.st_size) {
+	if (to_set & FUSE_SET_ATTR_SIZE) {
 		int error = set_size(image, st.st_size, attr->st_size);
 
 		if (error) {
