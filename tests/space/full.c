@@ -9,9 +9,16 @@
  * (or, for writes, success) is answered, when more than scraps are still taken, when a block isn't what was
  * written, when a call takes longer than LATENCY_MAX_S, and when resident memory or what is written to BACKING for a
  * refused write grows. In the end half of the data is discarded, and as much must find its place at once.
+ *
+ * Time is told by a thread that sleeps 10 ms and counts: a frozen group, or a machine that gives us no processor, stops
+ * this clock as it stops the calls. Nor does it count how long the caller was ready to run but had no processor, which the
+ * kernel tells: with chrt -i a thread may sit behind another's work on one core for seconds, while the others of
+ * ours go on on the next. A call that waits while thousands of others end fails, whatever the clock says. The longest call's time on the wall, that part of it, and how many calls of others ended during
+ * it, are printed.
  */
 #include "config.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -27,7 +34,9 @@
 
 #define DISK_BLOCKS (128u << 20 >> 12)
 #define HOLDS_BYTES (UINT64_C(64) << 20)	/* BACKING is for a disk of this size */
-#define LATENCY_MAX_S 30.0	/* nothing is stuck; speed is for the figures that are printed */
+#define TICK_NS 10000000
+#define LATENCY_MAX_S 10.0	/* on our clock: nothing is stuck; speed is for the figures that are printed */
+#define OVERTAKEN_MAX 3000u	/* by so many calls of others; some ten are usual */
 #define RSS_GROWTH_MAX_KIB (8u << 10)
 #define SCRAPS_PART 50u		/* of the blocks: may still be found by cleaning */
 #define SYNC_NS 20000000
@@ -43,6 +52,8 @@ struct worker {
 	struct test_rand r;
 	uint64_t nr, nr_no_space;
 	double longest;
+	double longest_wall, no_processor;	/* the longest by the wall, and of that ready to run */
+	uint64_t overtaken;		/* calls of others that ended during it */
 };
 
 static const char key[32] = "full: a key for tests only     ";
@@ -51,6 +62,7 @@ static uint64_t nr_filled;			/* [0, nr_filled) are taken */
 static uint64_t version[DISK_BLOCKS];		/* of each block; changed by one thread each */
 static pthread_mutex_t half_locks[2] = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_MUTEX_INITIALIZER };
 static atomic_bool stop;
+static atomic_uint_fast64_t nr_ticks, nr_calls;
 
 static void fail(const char *what, const char *why)
 {
@@ -64,7 +76,33 @@ static void must(int err, const char *what)
 		fail(what, mls_strerror(err));
 }
 
+static void *tick(void *arg)
+{
+	(void)arg;
+	while (!atomic_load(&stop)) {
+		nanosleep(&(struct timespec){ .tv_nsec = TICK_NS }, NULL);
+		atomic_fetch_add(&nr_ticks, 1);
+	}
+	return NULL;
+}
+
 static double now(void)
+{
+	return (double)atomic_load(&nr_ticks) * TICK_NS / 1e9;
+}
+
+/* So long this thread has been ready to run without a processor; 0: the kernel doesn't tell. */
+static double waited(int schedstat)
+{
+	char text[128] = "";
+	uint64_t ns = 0;
+
+	if (schedstat < 0 || pread(schedstat, text, sizeof text - 1, 0) < 0 || sscanf(text, "%*u %" SCNu64, &ns) != 1)
+		return 0;
+	return (double)ns / 1e9;
+}
+
+static double wall(void)
 {
 	struct timespec ts;
 
@@ -149,24 +187,40 @@ static int try_once(struct worker *w)
 	return write_block(w->job == WRITE_NEW_1 ? lba : lba + third, 1);
 }
 
+static void note_time(struct worker *w, double took, double took_wall, double no_processor, uint64_t overtaken)
+{
+	w->longest = took - no_processor > w->longest ? took - no_processor : w->longest;
+	if (overtaken > OVERTAKEN_MAX && no_processor < took_wall / 2)
+		fail(job_names[w->job], "waited while others went on");
+	if (took_wall <= w->longest_wall)
+		return;
+	w->longest_wall = took_wall;
+	w->no_processor = no_processor;
+	w->overtaken = overtaken;
+}
+
 static void *work(void *arg)
 {
 	struct worker *w = arg;
 	bool writes = w->job <= OVERWRITE;
+	int schedstat = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
 
 	while (!atomic_load(&stop)) {
-		double began = now(), took;
+		double began = now(), began_wall = wall(), began_waited = waited(schedstat);
+		uint64_t calls = atomic_load(&nr_calls);
 		int err = try_once(w);
 
-		took = now() - began;
-		w->longest = took > w->longest ? took : w->longest;
+		calls = atomic_fetch_add(&nr_calls, 1) - calls;
+		note_time(w, now() - began, wall() - began_wall, waited(schedstat) - began_waited, calls);
 		w->nr++;
 		w->nr_no_space += err == MLS_ENOSPC;
 		if (err && !(writes && err == MLS_ENOSPC))
 			fail(job_names[w->job], mls_strerror(err));
-		if (took > LATENCY_MAX_S)
+		if (w->longest > LATENCY_MAX_S)
 			fail(job_names[w->job], "took too long");
 	}
+	if (schedstat >= 0)
+		close(schedstat);
 	return NULL;
 }
 
@@ -186,28 +240,36 @@ static void hammer(double seconds)
 {
 	static struct worker workers[NR_JOBS];
 	struct growth quarter, end;
+	double began = wall();
 	uint64_t nr_taken = 0;
+	pthread_t clock;
 
+	if (pthread_create(&clock, NULL, tick, NULL))
+		fail("threads", "can't be made");
 	for (unsigned i = 0; i < NR_JOBS; i++) {
 		workers[i].job = (enum job)i;
 		test_rand_seed(&workers[i].r, i + 1);
 		if (pthread_create(&workers[i].thread, NULL, work, &workers[i]))
 			fail("threads", "can't be made");
 	}
-	usleep((useconds_t)(seconds / 4 * 1e6));
+	while (now() < seconds / 4)
+		usleep(50000);
 	quarter = growth_now();
-	for (double until = now() + seconds * 3 / 4; now() < until;)
+	while (now() < seconds)
 		usleep(50000);
 	end = growth_now();
 	atomic_store(&stop, true);
+	pthread_join(clock, NULL);
 	for (unsigned i = 0; i < NR_JOBS; i++) {
 		pthread_join(workers[i].thread, NULL);
-		printf("full: %-9s %9" PRIu64 " times, %9" PRIu64 " no space, longest %6.1f ms\n", job_names[i], workers[i].nr,
-		       workers[i].nr_no_space, workers[i].longest * 1e3);
+		printf("full: %-9s %9" PRIu64 " times, %9" PRIu64 " no space, longest %4.0f ms (wall %6.1f, of it ready to run "
+		       "%6.1f; overtaken by %" PRIu64 ")\n", job_names[i], workers[i].nr, workers[i].nr_no_space,
+		       workers[i].longest * 1e3, workers[i].longest_wall * 1e3, workers[i].no_processor * 1e3,
+		       workers[i].overtaken);
 		nr_taken += i < OVERWRITE ? workers[i].nr - workers[i].nr_no_space : 0;
 	}
-	printf("full: %.0f s; %" PRIu64 " new blocks found a place; %" PRIu64 " KiB resident after a quarter, %" PRIu64
-	       " in the end\n", seconds, nr_taken, quarter.rss_kib, end.rss_kib);
+	printf("full: %.0f s (%.0f on the wall); %" PRIu64 " new blocks found a place; %" PRIu64
+	       " KiB resident after a quarter, %" PRIu64 " in the end\n", seconds, wall() - began, nr_taken, quarter.rss_kib, end.rss_kib);
 	if (workers[WRITE_NEW_1].nr_no_space == 0 || workers[WRITE_NEW_2].nr_no_space == 0)
 		fail("writes", "the disk isn't full");
 	if (nr_taken > nr_filled / SCRAPS_PART)
