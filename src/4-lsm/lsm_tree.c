@@ -525,26 +525,45 @@ static int flush_for_compaction_locked(struct mls_lsm *lsm, bool unsynced_too)
 	return mls_lsm_flush_wait_locked(lsm);
 }
 
-int mls_lsm_compact_all(struct mls_lsm *lsm, bool *progress)
+static bool pick(struct mls_lsm *lsm, bool unsynced, struct mls_compaction *c)
+{
+	bool picked;
+
+	pthread_mutex_lock(&lsm->mem_lock);
+	picked = unsynced ? mls_compaction_pick_unsynced_locked(lsm, c) : mls_compaction_pick_any_locked(lsm, c);
+	pthread_mutex_unlock(&lsm->mem_lock);
+	return picked;
+}
+
+/* With compact_lock. unsynced: one merge of the current epoch's tables; else all that the synced ones allow. */
+static int compact_locked(struct mls_lsm *lsm, bool unsynced)
 {
 	struct mls_compaction c;
+	bool more = true;
+	int err;
+
+	pthread_mutex_lock(&lsm->mem_lock);
+	if (!unsynced)
+		lsm->compact_blocked = false;
+	err = flush_for_compaction_locked(lsm, unsynced);
+	pthread_mutex_unlock(&lsm->mem_lock);
+	while (!err && more && pick(lsm, unsynced, &c)) {
+		err = mls_compaction_run(lsm, &c);
+		more = !unsynced;
+	}
+	return err;
+}
+
+static int compact(struct mls_lsm *lsm, bool unsynced, bool *progress)
+{
 	uint64_t nr_dropped;
-	bool picked = true;
 	int err;
 
 	pthread_mutex_lock(&lsm->compact_lock);
 	pthread_mutex_lock(&lsm->mem_lock);
 	nr_dropped = lsm->nr_dropped;
-	lsm->compact_blocked = false;
-	err = flush_for_compaction_locked(lsm, false);
 	pthread_mutex_unlock(&lsm->mem_lock);
-	while (!err && picked) {
-		pthread_mutex_lock(&lsm->mem_lock);
-		picked = mls_compaction_pick_any_locked(lsm, &c);
-		pthread_mutex_unlock(&lsm->mem_lock);
-		if (picked)
-			err = mls_compaction_run(lsm, &c);
-	}
+	err = compact_locked(lsm, unsynced);
 	pthread_mutex_lock(&lsm->mem_lock);
 	if (!err)
 		err = mls_lsm_check_locked(lsm);
@@ -555,28 +574,12 @@ int mls_lsm_compact_all(struct mls_lsm *lsm, bool *progress)
 	return err;
 }
 
+int mls_lsm_compact_all(struct mls_lsm *lsm, bool *progress)
+{
+	return compact(lsm, false, progress);
+}
+
 int mls_lsm_merge_unsynced(struct mls_lsm *lsm, bool *progress)
 {
-	struct mls_compaction c;
-	uint64_t nr_dropped;
-	bool picked = false;
-	int err;
-
-	pthread_mutex_lock(&lsm->compact_lock);
-	pthread_mutex_lock(&lsm->mem_lock);
-	nr_dropped = lsm->nr_dropped;
-	err = flush_for_compaction_locked(lsm, true);
-	if (!err)
-		picked = mls_compaction_pick_unsynced_locked(lsm, &c);
-	pthread_mutex_unlock(&lsm->mem_lock);
-	if (picked)
-		err = mls_compaction_run(lsm, &c);
-	pthread_mutex_lock(&lsm->mem_lock);
-	if (!err)
-		err = mls_lsm_check_locked(lsm);
-	if (!err)
-		*progress = lsm->nr_dropped != nr_dropped;
-	pthread_mutex_unlock(&lsm->mem_lock);
-	pthread_mutex_unlock(&lsm->compact_lock);
-	return err;
+	return compact(lsm, true, progress);
 }
