@@ -6,9 +6,8 @@
  * don't change any more; a buffer goes back to the pool when its segment is closed in the table
  * (so no new reader finds it) and the last reader has let go.
  */
-#include "5-disk/segment.h"
+#include "5-disk/segment_internal.h"
 
-#include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,53 +19,6 @@
 #include "base/checked.h"
 #include "base/err.h"
 #include "base/log.h"
-
-/* Segments under way to the device at once: while one waits, another is pinned and queued. */
-#define NR_FLUSHERS 2u
-
-/* A write-out of few slots is a sync of few blocks, and more like it will come. */
-#define SMALL_WRITE_OUT 16u
-#define CLAIM_SLOTS 64u
-
-/* One who waits for slots, on his own stack. They are handed to him, in the order of coming: were all woken to
- * look for themselves, most would go back to sleep, and some would never be the first. */
-struct taker {
-	uint32_t nr;
-	uint64_t epoch;
-	struct mls_seg_buf **buf;
-	uint32_t *slot, *got;
-	int err;
-	bool served;
-	pthread_cond_t wake;		/* served, or first and to look again */
-	struct taker *next;
-};
-
-struct takers {
-	struct taker *first, **end;
-};
-
-struct mls_seg_writer {
-	pthread_mutex_t lock;
-	pthread_cond_t changed;		/* a buffer changed its state */
-	pthread_cond_t work;		/* for the flusher */
-	struct mls_block_dev *dev;
-	struct mls_chunk_alloc *alloc;
-	struct mls_segment_table *table;
-	const struct mls_keyring *keys;
-	uint32_t run_blocks, nr_slots;
-	unsigned nr_bufs;
-	struct mls_seg_buf *bufs;
-	struct mls_seg_buf *open[MLS_NR_STREAMS];
-	struct takers takers[MLS_NR_STREAMS];
-	struct mls_seg_buf *queue, **queue_end;
-	pthread_t flushers[NR_FLUSHERS];
-	unsigned nr_flushers;
-	uint64_t session;		/* sync id of its first group */
-	atomic_uint_fast64_t epoch, nr_sealed;	/* the order of the next block */
-	int err;			/* of the last failed segment write; 0 once it worked */
-	uint8_t *zeros;			/* CLAIM_SLOTS blocks; NULL: nothing is claimed ahead */
-	bool stop;
-};
 
 /* ---- Summary ---- */
 
@@ -134,8 +86,7 @@ static bool buf_pool_has_idle(struct mls_seg_writer *writer)
 
 static void serve_takers(struct mls_seg_writer *writer);
 
-/* WRITTEN and all indexed: the segment is closed, the buffer idle. Lock held. */
-static void maybe_close(struct mls_seg_writer *writer, struct mls_seg_buf *buf)
+void mls_seg_maybe_close_locked(struct mls_seg_writer *writer, struct mls_seg_buf *buf)
 {
 	if (buf->state != MLS_BUF_WRITTEN || buf->nr_out > 0 || atomic_load(&buf->nr_unindexed) > 0)
 		return;
@@ -167,8 +118,7 @@ static int write_rest(struct mls_seg_writer *writer, struct mls_seg_buf *buf, ui
 	return mls_block_dev_writev(writer->dev, ios, from < buf->nr_taken ? 2 : 1);
 }
 
-/* One whole segment to the device. Lock held, let go for the I/O. */
-static void flush_buf(struct mls_seg_writer *writer, struct mls_seg_buf *buf)
+void mls_seg_flush_buf_locked(struct mls_seg_writer *writer, struct mls_seg_buf *buf)
 {
 	uint32_t from;
 	int err;
@@ -189,7 +139,7 @@ static void flush_buf(struct mls_seg_writer *writer, struct mls_seg_buf *buf)
 	} else {
 		buf->nr_written = buf->nr_taken;
 		buf->state = MLS_BUF_WRITTEN;
-		maybe_close(writer, buf);
+		mls_seg_maybe_close_locked(writer, buf);
 	}
 	pthread_cond_broadcast(&writer->changed);
 }
@@ -197,7 +147,7 @@ static void flush_buf(struct mls_seg_writer *writer, struct mls_seg_buf *buf)
 static void enqueue(struct mls_seg_writer *writer, struct mls_seg_buf *buf)
 {
 	if (writer->nr_flushers == 0) {
-		flush_buf(writer, buf);
+		mls_seg_flush_buf_locked(writer, buf);
 		return;
 	}
 	buf->state = MLS_BUF_WRITING;
@@ -219,7 +169,7 @@ static void *flusher_main(void *arg)
 			writer->queue = buf->next;
 			if (!writer->queue)
 				writer->queue_end = &writer->queue;
-			flush_buf(writer, buf);
+			mls_seg_flush_buf_locked(writer, buf);
 		} else if (writer->stop) {
 			break;
 		} else {
@@ -230,8 +180,7 @@ static void *flusher_main(void *arg)
 	return NULL;
 }
 
-/* FULL and the last slot sealed: off it goes. Lock held. */
-static void maybe_enqueue(struct mls_seg_writer *writer, struct mls_seg_buf *buf)
+void mls_seg_maybe_enqueue_locked(struct mls_seg_writer *writer, struct mls_seg_buf *buf)
 {
 	if (buf->state == MLS_BUF_FULL && atomic_load(&buf->nr_unsealed) == 0)
 		enqueue(writer, buf);
@@ -264,7 +213,7 @@ static int open_segment(struct mls_seg_writer *writer, enum mls_seg_stream strea
 }
 
 /* Of the stream's open segment. */
-static void give_slots(struct mls_seg_writer *writer, enum mls_seg_stream stream, const struct taker *taker)
+static void give_slots(struct mls_seg_writer *writer, enum mls_seg_stream stream, const struct mls_seg_taker *taker)
 {
 	struct mls_seg_buf *buf = writer->open[stream];
 	uint32_t got = (uint32_t)mls_min_u64(taker->nr, writer->nr_slots - buf->nr_taken);
@@ -282,7 +231,7 @@ static void give_slots(struct mls_seg_writer *writer, enum mls_seg_stream stream
 }
 
 /* false: no buffer now. Lock held. */
-static bool try_to_serve(struct mls_seg_writer *writer, enum mls_seg_stream stream, struct taker *taker)
+static bool try_to_serve(struct mls_seg_writer *writer, enum mls_seg_stream stream, struct mls_seg_taker *taker)
 {
 	if (!writer->open[stream]) {
 		taker->err = writer->err;
@@ -302,8 +251,8 @@ static void serve_takers(struct mls_seg_writer *writer)
 	static const enum mls_seg_stream order[MLS_NR_STREAMS] = { MLS_STREAM_CLEAN, MLS_STREAM_USER };
 
 	for (unsigned i = 0; i < MLS_NR_STREAMS; i++) {
-		struct takers *takers = &writer->takers[order[i]];
-		struct taker *first;
+		struct mls_seg_takers *takers = &writer->takers[order[i]];
+		struct mls_seg_taker *first;
 
 		while ((first = takers->first) && try_to_serve(writer, order[i], first)) {
 			takers->first = first->next;
@@ -318,9 +267,9 @@ static void serve_takers(struct mls_seg_writer *writer)
 }
 
 /* Lock held. Waits for whoever came before, and for a buffer. */
-static void wait_for_slots(struct mls_seg_writer *writer, enum mls_seg_stream stream, struct taker *taker)
+static void wait_for_slots(struct mls_seg_writer *writer, enum mls_seg_stream stream, struct mls_seg_taker *taker)
 {
-	struct takers *takers = &writer->takers[stream];
+	struct mls_seg_takers *takers = &writer->takers[stream];
 
 	pthread_cond_init(&taker->wake, NULL);
 	taker->next = NULL;
@@ -342,7 +291,7 @@ static void wait_for_slots(struct mls_seg_writer *writer, enum mls_seg_stream st
 int mls_seg_take(struct mls_seg_writer *writer, enum mls_seg_stream stream, uint32_t nr, uint64_t epoch,
 		 struct mls_seg_buf **buf, uint32_t *slot, uint32_t *got)
 {
-	struct taker taker = { .nr = nr, .epoch = epoch, .buf = buf, .slot = slot, .got = got };
+	struct mls_seg_taker taker = { .nr = nr, .epoch = epoch, .buf = buf, .slot = slot, .got = got };
 
 	MLS_INVARIANT(nr > 0);
 	pthread_mutex_lock(&writer->lock);
@@ -403,7 +352,7 @@ static void note_sealed(struct mls_seg_writer *writer, struct mls_seg_buf *buf, 
 	if (atomic_fetch_sub(&buf->nr_unsealed, nr) != nr)
 		return;
 	pthread_mutex_lock(&writer->lock);
-	maybe_enqueue(writer, buf);
+	mls_seg_maybe_enqueue_locked(writer, buf);
 	pthread_mutex_unlock(&writer->lock);
 }
 
@@ -449,215 +398,8 @@ void mls_seg_indexed(struct mls_seg_writer *writer, struct mls_seg_buf *buf, uin
 	if (before > nr)
 		return;
 	pthread_mutex_lock(&writer->lock);
-	maybe_close(writer, buf);
+	mls_seg_maybe_close_locked(writer, buf);
 	pthread_mutex_unlock(&writer->lock);
-}
-
-/* ---- Write-out ---- */
-
-/* Lock held. The sealing threads don't wait for anything, so this ends within microseconds. */
-static void wait_sealed(struct mls_seg_writer *writer, struct mls_seg_buf *buf, uint32_t from, uint32_t upto)
-{
-	pthread_mutex_unlock(&writer->lock);
-	for (uint32_t i = from; i < upto; i++)
-		while (!atomic_load_explicit(&buf->sealed[i], memory_order_acquire))
-			sched_yield();
-	pthread_mutex_lock(&writer->lock);
-}
-
-/* How far to write zeros behind a write-out; upto: not at all. */
-static uint32_t claim_upto(const struct mls_seg_writer *writer, const struct mls_seg_buf *buf, uint32_t upto)
-{
-	if (!writer->zeros || buf->busy || upto <= buf->nr_claimed)
-		return upto;
-	return (uint32_t)mls_min_u64(upto + CLAIM_SLOTS, writer->nr_slots);
-}
-
-static int write_and_claim(struct mls_seg_writer *writer, struct mls_seg_buf *buf, uint32_t from, uint32_t upto,
-			   uint32_t claim)
-{
-	uint64_t hba = mls_chunk_alloc_hba(writer->alloc, buf->run);
-	struct mls_io ios[2] = { { hba + from, upto - from, 0, mls_block_at(buf->blocks, from) },
-				 { hba + upto, claim - upto, 0, writer->zeros } };
-
-	return mls_block_dev_writev(writer->dev, ios, claim > upto ? 2 : 1);
-}
-
-/* Of a FILLING buffer that nobody claims slots for. */
-static int write_out_open(struct mls_seg_writer *writer, struct mls_seg_buf *buf)
-{
-	uint32_t from = buf->nr_written, upto = buf->nr_taken, claim;
-	bool claims;
-	int err;
-
-	if (from == upto)
-		return 0;
-	/* Few may also be what came while many were on their way. */
-	buf->busy |= upto - from > SMALL_WRITE_OUT;
-	claim = claim_upto(writer, buf, upto);
-	claims = claim > upto;
-	buf->nr_out++;
-	buf->claiming = claims;
-	wait_sealed(writer, buf, from, upto);
-	pthread_mutex_unlock(&writer->lock);
-	err = write_and_claim(writer, buf, from, upto, claim);
-	pthread_mutex_lock(&writer->lock);
-	buf->nr_out--;
-	/* The flusher may have written all meanwhile, or another write-out more than this one. */
-	if (!err && buf->nr_written < upto)
-		buf->nr_written = upto;
-	if (claims) {
-		if (!err)
-			buf->nr_claimed = claim;
-		buf->claiming = false;
-		pthread_cond_broadcast(&writer->changed);
-	}
-	maybe_close(writer, buf);
-	return err;
-}
-
-/* A buffer is out if it is idle again, written, or of a later life than when we looked. */
-static bool is_out(const struct mls_seg_buf *buf, uint64_t birth)
-{
-	return buf->birth != birth || buf->state == MLS_BUF_IDLE || buf->state == MLS_BUF_WRITTEN;
-}
-
-/* The open segment of its stream: what of it isn't out goes into out. One that was opened since this stream's was
- * gathered has nothing from before the call. */
-static void gather_open(struct mls_seg_writer *writer, struct mls_seg_buf *buf, struct mls_seg_out *out)
-{
-	uint32_t from = buf->nr_written, upto = buf->nr_taken;
-
-	for (unsigned i = 0; i < out->nr; i++)
-		if (out->bufs[i]->stream == buf->stream)
-			return;
-	if (from == upto)
-		return;
-	MLS_INVARIANT(out->nr < MLS_NR_STREAMS);
-	out->ios[out->nr] = (struct mls_io){ mls_chunk_alloc_hba(writer->alloc, buf->run) + from, upto - from,
-					     MLS_EABORTED, mls_block_at(buf->blocks, from) };
-	out->bufs[out->nr] = buf;
-	out->upto[out->nr++] = upto;
-	buf->nr_out++;
-	wait_sealed(writer, buf, from, upto);
-}
-
-/* out NULL: all is written here. */
-static int write_out_buf(struct mls_seg_writer *writer, struct mls_seg_buf *buf, struct mls_seg_out *out)
-{
-	uint64_t birth = buf->birth;
-
-	while (buf->claiming)
-		pthread_cond_wait(&writer->changed, &writer->lock);
-	if (is_out(buf, birth))
-		return 0;
-	if (buf->state == MLS_BUF_FILLING && out) {
-		gather_open(writer, buf, out);
-		return 0;
-	}
-	if (buf->state == MLS_BUF_FILLING)
-		return write_out_open(writer, buf);
-	if (buf->state == MLS_BUF_FAILED)
-		flush_buf(writer, buf);
-	while (!is_out(buf, birth) && buf->state != MLS_BUF_FAILED)
-		pthread_cond_wait(&writer->changed, &writer->lock);
-	return is_out(buf, birth) ? 0 : writer->err;
-}
-
-/* Lock held. No buffer is in trouble any more: forget the error. */
-static void forget_error(struct mls_seg_writer *writer)
-{
-	for (unsigned i = 0; i < writer->nr_bufs; i++)
-		if (writer->bufs[i].state == MLS_BUF_FAILED)
-			return;
-	writer->err = 0;
-}
-
-static int write_out(struct mls_seg_writer *writer, struct mls_seg_out *out)
-{
-	int err = 0;
-
-	pthread_mutex_lock(&writer->lock);
-	for (unsigned i = 0; i < writer->nr_bufs; i++) {
-		int e = write_out_buf(writer, &writer->bufs[i], out);
-
-		err = err ? err : e;
-	}
-	forget_error(writer);
-	pthread_mutex_unlock(&writer->lock);
-	return err;
-}
-
-int mls_seg_write_out(struct mls_seg_writer *writer)
-{
-	return write_out(writer, NULL);
-}
-
-int mls_seg_out_begin(struct mls_seg_writer *writer, struct mls_seg_out *out)
-{
-	int err, err_end;
-
-	out->nr = 0;
-	err = write_out(writer, out);
-	if (!err)
-		return 0;
-	err_end = mls_seg_out_end(writer, out);
-	MLS_INVARIANT(out->nr == 0 && (err_end == 0 || err_end == MLS_EABORTED));	/* none was tried */
-	return err;
-}
-
-int mls_seg_out_end(struct mls_seg_writer *writer, struct mls_seg_out *out)
-{
-	int err = 0;
-
-	pthread_mutex_lock(&writer->lock);
-	for (unsigned i = 0; i < out->nr; i++) {
-		struct mls_seg_buf *buf = out->bufs[i];
-
-		err = err ? err : out->ios[i].err;
-		buf->nr_out--;
-		/* The flusher may have written all meanwhile, or a write-out more than this one. */
-		if (!out->ios[i].err && buf->nr_written < out->upto[i])
-			buf->nr_written = out->upto[i];
-		maybe_close(writer, buf);
-	}
-	pthread_mutex_unlock(&writer->lock);
-	out->nr = 0;
-	return err;
-}
-
-bool mls_seg_out_is_small(struct mls_seg_writer *writer)
-{
-	bool small = true;
-
-	pthread_mutex_lock(&writer->lock);
-	for (unsigned i = 0; i < writer->nr_bufs && small; i++) {
-		const struct mls_seg_buf *buf = &writer->bufs[i];
-
-		if (buf->state == MLS_BUF_FILLING)
-			small = buf->nr_taken - buf->nr_written <= SMALL_WRITE_OUT &&
-				(!writer->zeros || buf->nr_taken <= buf->nr_claimed);
-		else
-			small = buf->state == MLS_BUF_IDLE || buf->state == MLS_BUF_WRITTEN;
-	}
-	pthread_mutex_unlock(&writer->lock);
-	return small;
-}
-
-int mls_seg_finish(struct mls_seg_writer *writer)
-{
-	pthread_mutex_lock(&writer->lock);
-	for (unsigned stream = 0; stream < MLS_NR_STREAMS; stream++) {
-		struct mls_seg_buf *buf = writer->open[stream];
-
-		if (!buf)
-			continue;
-		writer->open[stream] = NULL;
-		buf->state = MLS_BUF_FULL;
-		maybe_enqueue(writer, buf);
-	}
-	pthread_mutex_unlock(&writer->lock);
-	return mls_seg_write_out(writer);
 }
 
 /* ---- Birth and death of the writer ---- */
@@ -711,7 +453,7 @@ int mls_seg_writer_new(struct mls_seg_writer **out, struct mls_block_dev *dev, s
 		err = MLS_ENOMEM;
 	for (unsigned i = 0; i < nr_bufs && !err; i++)
 		err = buf_init(writer, &writer->bufs[i]);
-	while (!err && !inline_work && writer->nr_flushers < NR_FLUSHERS) {
+	while (!err && !inline_work && writer->nr_flushers < MLS_NR_FLUSHERS) {
 		if (pthread_create(&writer->flushers[writer->nr_flushers], NULL, flusher_main, writer))
 			err = MLS_ENOMEM;
 		else
@@ -723,12 +465,6 @@ int mls_seg_writer_new(struct mls_seg_writer **out, struct mls_block_dev *dev, s
 	}
 	*out = writer;
 	return 0;
-}
-
-int mls_seg_writer_claim_ahead(struct mls_seg_writer *writer)
-{
-	writer->zeros = mls_blocks_zalloc(CLAIM_SLOTS);
-	return writer->zeros ? 0 : MLS_ENOMEM;
 }
 
 void mls_seg_writer_free(struct mls_seg_writer *writer)
