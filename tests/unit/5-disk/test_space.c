@@ -280,7 +280,8 @@ START_TEST(a_full_disk_can_be_discarded_and_synced)
 			}
 		}
 		ck_assert_int_eq(err, MLS_ENOSPC);
-		ck_assert_uint_gt(full, 12 * MIB / MLS_BLOCK_BYTES);
+		/* Tiny tables take a run each: more runs are the index's, and some are half-way through a compaction. */
+		ck_assert_uint_gt(full, (small ? 10 : 12) * MIB / MLS_BLOCK_BYTES);
 		ck_assert_int_eq(mls_disk_sync(disk), 0);
 		err = mls_disk_discard(disk, 0, 32 * MIB);
 		for (unsigned i = 0; strict && small && err == MLS_ENOSPC && i < 10; i++) {

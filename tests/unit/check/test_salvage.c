@@ -257,12 +257,16 @@ END_TEST
 START_TEST(discards_that_the_wal_knows_are_honoured)
 {
 	struct history *h = long_history(false, (unsigned)_i);
-	const uint64_t nr = 64;
+	enum { nr = 64 };
+	bool known[nr];
+	unsigned nr_known = 0;
 	struct mls_disk *disk;
 	struct outcome o;
 
 	h->f.opts.memtable_records = 0;		/* room for all of it, so that the WAL has all of it */
 	disk = fixture_open(&h->f);
+	for (uint64_t lba = 0; lba < nr; lba++)	/* one that is a hole already gets no tombstone now */
+		known[lba] = h->version[lba] != 0;
 	ck_assert_int_eq(mls_disk_discard(disk, 0, nr * MLS_BLOCK_BYTES), 0);
 	ck_assert_int_eq(mls_disk_sync(disk), 0);
 	ck_assert_int_eq(block_write(disk, 5, 4711), 0);
@@ -271,12 +275,17 @@ START_TEST(discards_that_the_wal_knows_are_honoured)
 	h->version[5] = 4711;
 	lose_journal(h);
 	salvage(h, &o);
+	known[5] = true;
 	for (uint64_t lba = 0; lba < nr; lba++) {
 		uint8_t expected[MLS_BLOCK_BYTES];
 
+		if (!known[lba])
+			continue;
+		nr_known++;
 		block_fill(expected, lba, h->version[lba]);
 		ck_assert_mem_eq(expected, o.image + lba * MLS_BLOCK_BYTES, MLS_BLOCK_BYTES);
 	}
+	ck_assert_uint_gt(nr_known, nr / 2);
 	compare(h, &o, true);
 	release(h, &o);
 }
