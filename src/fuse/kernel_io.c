@@ -107,7 +107,7 @@ int mls_kernel_io_attach(struct fuse_session *session)
 	return fuse_session_custom_io(session, &io, fuse_session_fd(session));
 }
 
-bool mls_kernel_io_serve_one(struct fuse_session *session, struct mls_request_buf *buf)
+bool mls_kernel_io_receive(struct fuse_session *session, struct mls_request_buf *buf)
 {
 	struct fuse_buf request = {.mem = buf->request};
 	int bytes = fuse_session_receive_buf(session, &request);
@@ -118,9 +118,23 @@ bool mls_kernel_io_serve_one(struct fuse_session *session, struct mls_request_bu
 		fuse_session_exit(session);
 		return false;
 	}
+	buf->bytes = request.size;
+	return true;
+}
+
+bool mls_kernel_io_is_read(const struct mls_request_buf *buf)
+{
+	const struct fuse_in_header *header = (const void *)buf->request;
+
+	return buf->bytes >= sizeof *header && header->opcode == FUSE_READ;
+}
+
+void mls_kernel_io_process(struct fuse_session *session, struct mls_request_buf *buf)
+{
+	struct fuse_buf request = {.mem = buf->request, .size = buf->bytes};
+
 	serving = buf;
 	fuse_session_process_buf(session, &request);
-	return true;
 }
 
 int mls_kernel_io_handshake(struct fuse_session *session, struct mls_request_buf *buf)
@@ -129,8 +143,10 @@ int mls_kernel_io_handshake(struct fuse_session *session, struct mls_request_buf
 
 	handshaking = true;
 	do
-		served = mls_kernel_io_serve_one(session, buf);
+		served = mls_kernel_io_receive(session, buf);
 	while (!served && !fuse_session_exited(session));
+	if (served)
+		mls_kernel_io_process(session, buf);
 	handshaking = false;
 	return served && !fuse_session_exited(session) ? 0 : -1;
 }

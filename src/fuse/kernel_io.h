@@ -22,6 +22,7 @@ struct mls_request_buf {
 	void *map;	  /* whole mapping */
 	uint8_t *request; /* where the request's header goes */
 	uint8_t *data;	  /* MLS_FUSE_MAX_IO_BYTES, aligned: a WRITE's data, a READ's answer */
+	size_t bytes;	  /* of the request that was received */
 };
 
 int mls_request_buf_init(struct mls_request_buf *buf); /* 0 or -1 */
@@ -33,8 +34,14 @@ int mls_kernel_io_attach(struct fuse_session *session);
 /* Answer the kernel's INIT. 0; -1: the mount is gone or speaks another protocol. */
 int mls_kernel_io_handshake(struct fuse_session *session, struct mls_request_buf *buf);
 
-/* Wait for one request and process it. false: the session is over, or the wait was interrupted. */
-bool mls_kernel_io_serve_one(struct fuse_session *session, struct mls_request_buf *buf);
+/* Wait for one request. false: the session is over, or the wait was interrupted. */
+bool mls_kernel_io_receive(struct fuse_session *session, struct mls_request_buf *buf);
+
+/* Is the one that was received a READ? */
+bool mls_kernel_io_is_read(const struct mls_request_buf *buf);
+
+/* Process it. */
+void mls_kernel_io_process(struct fuse_session *session, struct mls_request_buf *buf);
 
 /* The data memory of the request buffer that the calling thread serves from. */
 void *mls_kernel_io_data(void);

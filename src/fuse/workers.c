@@ -2,7 +2,15 @@
 /*
  * workers.c - the threads that serve a FUSE session; see workers.h.
  *
- * A worker's life: receiving (blocked in read of /dev/fuse) <-> serving -> gone.
+ * A worker's life: spare -> receiving (in read of /dev/fuse) -> serving -> spare ... -> gone.
+ *
+ * The kernel wakes a receiving worker for each request. A write takes some microseconds, less than to wake a thread:
+ * so only few receive, and they find the next request without sleeping. Whoever has received one doesn't count any
+ * more, as it may be long until it's back; when fewer than ENOUGH are left, a spare one begins. A read waits for the
+ * device: there each request should be woken for at once, so as long as there are reads, all receive.
+ *
+ * Invariant: somebody receives, or has been told to, or all are serving.
+ *
  * All signals of interest are blocked in all threads; main takes them with sigwait. To end, main
  * marks the session exited and pokes each worker that is receiving with SIGUSR1, whose handler does
  * nothing but end the read. A poke may fall just before the read begins and be lost, so main pokes
@@ -16,11 +24,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "fuse/kernel_io.h"
 #include "fuse/log_sink.h"
 
 #define STACK_BYTES (512u << 10)
+#define READS_REMEMBERED 64 /* so many requests after a read, all still receive */
+#define ENOUGH 2u	    /* receive: with one, large writes come a tenth slower; with more, small ones */
 
 struct worker {
 	pthread_t thread;
@@ -32,6 +43,12 @@ struct worker {
 struct workers {
 	struct fuse_session *session;
 	pthread_t main;
+	pthread_mutex_t lock;
+	pthread_cond_t wanted;	      /* a spare one is */
+	unsigned nr_receiving;	      /* under lock */
+	unsigned few, nr_wanted;      /* how many receive when nobody reads; workers that there should be */
+	bool ending;		      /* under lock */
+	atomic_int reading;	      /* > 0: there was a read lately */
 	unsigned nr;
 	struct worker worker[];
 };
@@ -62,14 +79,89 @@ void mls_workers_block_signals(void)
 	sigaction(SIGPIPE, &ignore, NULL);
 }
 
+/* ---- Who receives ------------------------------------------------------------------------ */
+
+static unsigned nr_allowed(struct workers *all)
+{
+	return atomic_load_explicit(&all->reading, memory_order_relaxed) > 0 ? all->nr_wanted : all->few;
+}
+
+/* Wait until one more may. false: it's over. */
+static bool begin_receiving(struct workers *all)
+{
+	bool begins;
+
+	pthread_mutex_lock(&all->lock);
+	while (all->nr_receiving >= nr_allowed(all) && !all->ending)
+		pthread_cond_wait(&all->wanted, &all->lock);
+	begins = !all->ending;
+	all->nr_receiving += begins;
+	pthread_mutex_unlock(&all->lock);
+	return begins;
+}
+
+static void end_receiving(struct workers *all)
+{
+	bool too_few;
+
+	pthread_mutex_lock(&all->lock);
+	too_few = --all->nr_receiving < ENOUGH;
+	pthread_mutex_unlock(&all->lock);
+	if (too_few)
+		pthread_cond_signal(&all->wanted);
+}
+
+static void note_request(struct workers *all, bool is_read)
+{
+	if (is_read && atomic_exchange(&all->reading, READS_REMEMBERED) <= 0) {
+		pthread_mutex_lock(&all->lock);		/* nobody is between looking and waiting */
+		pthread_cond_broadcast(&all->wanted);
+		pthread_mutex_unlock(&all->lock);
+	} else if (!is_read && atomic_load_explicit(&all->reading, memory_order_relaxed) > 0) {
+		atomic_fetch_sub(&all->reading, 1);
+	}
+}
+
+static void let_spare_ones_go(struct workers *all)
+{
+	pthread_mutex_lock(&all->lock);
+	all->ending = true;
+	pthread_cond_broadcast(&all->wanted);
+	pthread_mutex_unlock(&all->lock);
+}
+
+/* One for each processor, and one that takes what comes while those are at work. */
+static unsigned few_of(unsigned nr_workers)
+{
+	long nr_cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	unsigned few = nr_cpus > 0 ? (unsigned)nr_cpus + 1 : 2;
+
+	return few < nr_workers ? few : nr_workers;
+}
+
+/* ---- One worker -------------------------------------------------------------------------- */
+
+static bool receive(struct worker *w)
+{
+	bool received;
+
+	atomic_store(&w->receiving, true);
+	received = mls_kernel_io_receive(w->all->session, &w->buf);
+	atomic_store(&w->receiving, false);
+	end_receiving(w->all);
+	return received;
+}
+
 static void *worker_main(void *arg)
 {
 	struct worker *w = arg;
+	struct workers *all = w->all;
 
-	while (!fuse_session_exited(w->all->session)) {
-		atomic_store(&w->receiving, true);
-		mls_kernel_io_serve_one(w->all->session, &w->buf);
-		atomic_store(&w->receiving, false);
+	while (!fuse_session_exited(all->session) && begin_receiving(all)) {
+		if (!receive(w))
+			continue;
+		note_request(all, mls_kernel_io_is_read(&w->buf));
+		mls_kernel_io_process(all->session, &w->buf);
 	}
 	atomic_store(&w->gone, true);
 	pthread_kill(w->all->main, SIGUSR2);
@@ -98,6 +190,7 @@ static void workers_end(struct workers *all)
 	const struct timespec pause = {.tv_nsec = 1000000};
 
 	fuse_session_exit(all->session);
+	let_spare_ones_go(all);
 	for (unsigned i = 0; i < all->nr; i++) {
 		struct worker *w = &all->worker[i];
 
@@ -132,11 +225,17 @@ int mls_workers_run(struct fuse_session *session, unsigned nr_workers)
 		goto out;
 	all->session = session;
 	all->main = pthread_self();
+	pthread_mutex_init(&all->lock, NULL);
+	pthread_cond_init(&all->wanted, NULL);
+	all->nr_wanted = nr_workers;
+	all->few = few_of(nr_workers);
 	while (all->nr < nr_workers && !worker_start(all, &all->worker[all->nr]))
 		all->nr++;
 	if (all->nr > 0)
 		reason = wait_for_end(all);
 	workers_end(all);
+	pthread_cond_destroy(&all->wanted);
+	pthread_mutex_destroy(&all->lock);
 out:
 	if (reason < 0)
 		mls_say(MLS_LOG_ERROR, "can't start threads: out of memory");
