@@ -235,7 +235,7 @@ class Engine(MlsDisk):
     rss = None
 
     def takes(self, cell):
-        return super().takes(cell) and not cell.dsync       # a call of its own in a file, not in the engine
+        return MlsDisk.takes(self, cell) and not cell.dsync     # a call of its own in a file, not in the engine
 
     def up(self):
         self.backing = self.format()
