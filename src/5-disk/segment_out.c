@@ -51,6 +51,16 @@ static int write_and_claim(struct mls_seg_writer *writer, struct mls_seg_buf *bu
 	return mls_block_dev_writev(writer->dev, ios, claim > upto ? 2 : 1);
 }
 
+/* Lock held. One that wrote the slots before upto has come back with err. */
+static void transfer_done(struct mls_seg_writer *writer, struct mls_seg_buf *buf, uint32_t upto, int err)
+{
+	buf->nr_out--;
+	/* The flusher may have written all meanwhile, or another write-out more than this one. */
+	if (!err && buf->nr_written < upto)
+		buf->nr_written = upto;
+	mls_seg_maybe_close_locked(writer, buf);
+}
+
 /* Of a FILLING buffer that nobody claims slots for. */
 static int write_out_open(struct mls_seg_writer *writer, struct mls_seg_buf *buf)
 {
@@ -70,17 +80,13 @@ static int write_out_open(struct mls_seg_writer *writer, struct mls_seg_buf *buf
 	pthread_mutex_unlock(&writer->lock);
 	err = write_and_claim(writer, buf, from, upto, claim);
 	pthread_mutex_lock(&writer->lock);
-	buf->nr_out--;
-	/* The flusher may have written all meanwhile, or another write-out more than this one. */
-	if (!err && buf->nr_written < upto)
-		buf->nr_written = upto;
 	if (claims) {
 		if (!err)
 			buf->nr_claimed = claim;
 		buf->claiming = false;
 		pthread_cond_broadcast(&writer->changed);
 	}
-	mls_seg_maybe_close_locked(writer, buf);
+	transfer_done(writer, buf, upto, err);
 	return err;
 }
 
@@ -183,11 +189,7 @@ int mls_seg_out_end(struct mls_seg_writer *writer, struct mls_seg_out *out)
 		struct mls_seg_buf *buf = out->bufs[i];
 
 		err = err ? err : out->ios[i].err;
-		buf->nr_out--;
-		/* The flusher may have written all meanwhile, or a write-out more than this one. */
-		if (!out->ios[i].err && buf->nr_written < out->upto[i])
-			buf->nr_written = out->upto[i];
-		mls_seg_maybe_close_locked(writer, buf);
+		transfer_done(writer, buf, out->upto[i], out->ios[i].err);
 	}
 	pthread_mutex_unlock(&writer->lock);
 	out->nr = 0;
