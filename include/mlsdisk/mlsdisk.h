@@ -344,6 +344,7 @@ struct mls_disk_stat {
 	uint64_t disk_bytes;
 	uint64_t sync_id;		/* last completed sync */
 	uint64_t nr_runs, nr_free_runs, nr_segments, nr_chunks;	/* of run_blocks blocks each */
+	uint64_t nr_room_runs;		/* of the free ones: what user data may take; the others are for index and cleaner */
 	uint64_t run_blocks;
 	uint64_t live_blocks;		/* index records that point to a block; >= mapped LBAs */
 	uint64_t reads, writes, syncs, early_syncs, discards;	/* calls since open */

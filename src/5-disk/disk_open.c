@@ -405,6 +405,7 @@ void mls_disk_stat(struct mls_disk *disk, struct mls_disk_stat *stat)
 	stat->sync_id = lsm.committed_epoch;
 	stat->nr_runs = mls_chunk_alloc_nr_runs(disk->alloc);
 	stat->nr_free_runs = mls_chunk_alloc_nr_free(disk->alloc);
+	stat->nr_room_runs = mls_chunk_alloc_room(disk->alloc);
 	stat->nr_segments = segments.nr_segments;
 	stat->nr_chunks = mls_tx_store_nr_chunks(disk->logs);
 	stat->run_blocks = disk->sb.geo.run_blocks;

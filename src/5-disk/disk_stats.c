@@ -70,6 +70,7 @@ static void print_space(FILE *out, const struct stats *s)
 		{ "run_blocks", disk->sb.geo.run_blocks },
 		{ "runs", s->disk_stat.nr_runs },
 		{ "free_runs", s->disk_stat.nr_free_runs },
+		{ "room_runs", s->disk_stat.nr_room_runs },
 		{ "stale_runs", mls_chunk_alloc_nr_stale(disk->alloc) },
 		{ "backed_runs", mls_chunk_alloc_nr_backed(disk->alloc) },
 		{ "segment_runs", s->segments.nr_segments },

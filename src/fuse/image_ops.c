@@ -279,7 +279,7 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 	mls_disk_stat(image_of(req)->disk, &disk);
 	st.f_blocks = disk.nr_runs * disk.run_blocks;
 	st.f_bfree = disk.nr_free_runs * disk.run_blocks;
-	st.f_bavail = st.f_bfree;
+	st.f_bavail = disk.nr_room_runs * disk.run_blocks;
 	fuse_reply_statfs(req, &st);
 }
 
