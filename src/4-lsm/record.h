@@ -9,6 +9,7 @@
 #ifndef MLS_LSM_RECORD_H
 #define MLS_LSM_RECORD_H
 
+#include <stdbool.h>
 #include <string.h>
 
 #include "base/endian.h"
@@ -22,6 +23,12 @@ struct mls_index_rec {
 	uint64_t hba;
 	uint8_t tag[MLS_TAG_BYTES];
 };
+
+/* Of one LBA. */
+static inline bool mls_same_version(const struct mls_index_rec *a, const struct mls_index_rec *b)
+{
+	return a->hba == b->hba && memcmp(a->tag, b->tag, sizeof a->tag) == 0;
+}
 
 static inline void mls_index_rec_encode(struct mls_index_rec_disk *out, const struct mls_index_rec *rec)
 {

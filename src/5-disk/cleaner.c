@@ -38,6 +38,7 @@
 #define SYNC_RUNS_FADE 16u
 #define ROUNDS_BEFORE_SYNC 8u
 #define EARLY_PART 8u		/* of what is dead: so much is kept free if it is above the low mark */
+#define PLENTY_PART 64u		/* of all runs above what cleaning begins at: room for moves that aren't needed */
 #define LOW_PART 64u		/* of all runs; from there on writers are slowed */
 #define LOW_RUNS_MAX 32u
 #define CLEAN_PART 256u		/* of all runs are for moves until the next sync */
@@ -50,7 +51,11 @@
 #define PACE_BLOCK_MAX_NS 200000u
 #define SUPPLY_WINDOW_NS 50000000u	/* measured over so long at least */
 #define TICK_NS 1000000000u	/* how often an idle cleaner looks around */
-#define IDLE_NS UINT64_C(2000000000)	/* so long without a change: the disk is idle */
+#define PAUSE_NS UINT64_C(250000000)	/* so long without a change and without many reads: a pause, ... */
+#define IDLE_NS UINT64_C(2000000000)	/* ... the disk is idle */
+#define IDLE_READS 64u
+#define IDLE_VICTIMS 8u		/* at a time: who comes back soon finds the device free */
+#define IDLE_REST 2u		/* times as long as it took: the rest after some idle work; others want the host's device, too */
 #define IDLE_DEAD_PART 20u	/* idle: reclaim when one in so many live blocks may be dead */
 #define PUNCHES_INLINE 8u	/* without a thread: ranges a sync gives back */
 
@@ -75,6 +80,7 @@ struct mls_cleaner {
 	uint64_t buried_compacted;	/* discarded blocks then */
 	uint64_t seen_changes;		/* users' writes and discards when last looked at */
 	uint64_t changed_ns;		/* when they were seen to differ */
+	uint64_t seen_reads;		/* users' reads when they were last found to be many */
 	struct mls_movers *movers;
 	/* How fast blocks become free, and when the next block may be written. */
 	atomic_uint_fast64_t block_ns, next_write_ns;
@@ -339,16 +345,20 @@ static int clean_round(struct mls_cleaner *cleaner)
 
 /* ---- When nobody writes ---- */
 
-/* Has a user changed something lately? */
-static bool is_busy(struct mls_cleaner *cleaner)
+/* How long ago a user changed something, or read much. */
+static uint64_t quiet_ns(struct mls_cleaner *cleaner)
 {
 	uint64_t changes = atomic_load(&cleaner->disk->count.writes) + atomic_load(&cleaner->disk->count.discards);
-	uint64_t now = mls_now_ns();
+	uint64_t reads = atomic_load(&cleaner->disk->count.reads), now = mls_now_ns();
 
+	if (reads - cleaner->seen_reads > IDLE_READS) {
+		cleaner->changed_ns = now;
+		cleaner->seen_reads = reads;
+	}
 	if (changes != cleaner->seen_changes)
 		cleaner->changed_ns = now;
 	cleaner->seen_changes = changes;
-	return now - cleaner->changed_ns < IDLE_NS;
+	return now - cleaner->changed_ns;
 }
 
 /* Records that a compaction would find dead, as far as one can know. */
@@ -362,20 +372,20 @@ static bool much_is_dead(struct mls_cleaner *cleaner, uint64_t live)
 	return dead >= mls_max_u64(live / IDLE_DEAD_PART, 2 * nr_slots);
 }
 
-/* Close up segments with many dead blocks, a batch at a time. */
-static int close_up(struct mls_cleaner *cleaner, const struct mls_segment_stat *stat, bool *worked)
+/* Close up segments with no more than max_live live blocks, a batch at a time. */
+static int close_up(struct mls_cleaner *cleaner, const struct mls_segment_stat *stat, uint32_t max_live, bool *worked)
 {
 	struct mls_disk *disk = cleaner->disk;
 	uint32_t nr_slots = mls_segment_slots(disk->sb.geo.run_blocks);
 	uint64_t room = stat->nr_segments * nr_slots;
-	struct mls_seg_info infos[VICTIMS_MAX];
+	struct mls_seg_info infos[IDLE_VICTIMS];
 	struct mls_moved moved;
 	size_t nr;
 
 	if (room <= stat->live_blocks + stat->live_blocks / IDLE_DEAD_PART + 4 * nr_slots)
 		return 0;
 	mls_segment_table_unsynced_only(disk->table, !may_move_synced(cleaner));
-	nr = mls_segment_table_victims(disk->table, nr_slots / 4 * 3, infos, VICTIMS_MAX);
+	nr = mls_segment_table_victims(disk->table, max_live, infos, IDLE_VICTIMS);
 	if (nr == 0)
 		return 0;
 	*worked = true;
@@ -404,27 +414,76 @@ static int reclaim(struct mls_cleaner *cleaner, bool *worked)
 		err = early_sync(disk);
 		*worked = true;
 	} else {
-		err = close_up(cleaner, &stat, worked);
+		err = close_up(cleaner, &stat, mls_segment_slots(disk->sb.geo.run_blocks) / 4 * 3, worked);
 	}
 	if (err)
 		*worked = false;
 	return err;
 }
 
+/*
+ * In a pause: room for the next burst, half of all that isn't live, by segments that are half dead. At full speed: who
+ * writes in bursts, and that's most, then never meets the cleaner.
+ */
+static int make_room(struct mls_cleaner *cleaner, bool *worked)
+{
+	struct mls_disk *disk = cleaner->disk;
+	uint64_t room = mls_chunk_alloc_room(disk->alloc);
+	struct mls_segment_stat stat;
+	uint32_t nr_slots = mls_segment_slots(disk->sb.geo.run_blocks);
+	uint64_t live_runs, spare;
+	int err = 0;
+
+	if (disk->opts.strict_sync)
+		return 0;
+	if (mls_lsm_tell_shadowed(disk->lsm))
+		mls_debug("cleaner: the counts of live blocks are too high now");
+	mls_segment_table_stat(disk->table, &stat);
+	live_runs = mls_div_round_up(live_blocks(cleaner), nr_slots);
+	spare = room + stat.nr_segments - mls_min_u64(live_runs, stat.nr_segments);
+	if (room + stat.nr_cleaned_waiting < spare / 2)
+		err = close_up(cleaner, &stat, nr_slots / 2, worked);
+	if (!err && !*worked && room < spare / 2 && stat.nr_cleaned_waiting > 0) {
+		err = early_sync(disk);
+		*worked = true;
+	}
+	return err;
+}
+
+/* When the disk is idle: gently, as others want the host's device, too. */
+static int idle_work(struct mls_cleaner *cleaner, bool *worked)
+{
+	if (mls_cleaner_has_plenty(cleaner) && mls_defrag_idle_step(cleaner->disk->defrag)) {
+		*worked = true;
+		return 0;
+	}
+	return mls_punch_wanted(cleaner->disk) ? reclaim(cleaner, worked) : 0;
+}
+
 /* Returns how long there is nothing to do, in ns. */
 static uint64_t housekeeping(struct mls_cleaner *cleaner)
 {
 	struct mls_disk *disk = cleaner->disk;
-	bool busy, worked = false;
-	uint64_t rest;
+	uint64_t quiet = quiet_ns(cleaner), began = mls_now_ns(), took, rest;
+	bool worked = false;
+	int err;
 
-	if (!mls_punch_wanted(disk) || mls_disk_stopped(disk))
+	if (mls_disk_stopped(disk))
 		return TICK_NS;
-	busy = is_busy(cleaner);
-	if (!busy && reclaim(cleaner, &worked))
-		mls_debug("cleaner: couldn't reclaim space now");
-	rest = mls_punch_step(disk, cleaner->low_runs, busy);
-	return rest ? rest : worked ? TICK_NS / 100 : TICK_NS;
+	if (quiet < PAUSE_NS)
+		return PAUSE_NS;
+	err = make_room(cleaner, &worked);
+	if (worked && !err)
+		return 0;
+	if (!err && quiet >= IDLE_NS)
+		err = idle_work(cleaner, &worked);
+	if (err)
+		mls_debug("cleaner: idle work couldn't be done now: %s", mls_strerror(err));
+	took = mls_now_ns() - began;
+	rest = mls_punch_wanted(disk) ? mls_punch_step(disk, cleaner->low_runs, quiet < IDLE_NS) : 0;
+	if (worked && !err)
+		return mls_max_u64(rest, mls_min_u64(took * IDLE_REST, TICK_NS));
+	return rest ? rest : TICK_NS;
 }
 
 static void wait_for_work(struct mls_cleaner *cleaner, uint64_t ns)
@@ -681,6 +740,15 @@ void mls_cleaner_synced(struct mls_cleaner *cleaner)
 			break;
 }
 
+bool mls_cleaner_has_plenty(struct mls_cleaner *cleaner)
+{
+	struct mls_disk *disk = cleaner->disk;
+	uint64_t mark = cleaner->start_room + mls_chunk_alloc_nr_runs(disk->alloc) / PLENTY_PART;
+
+	return !disk->opts.strict_sync && !mls_disk_stopped(disk) &&
+	       mls_chunk_alloc_room(disk->alloc) > mls_max_u64(mark, 2 * cleaner->low_room);
+}
+
 /* ---- Birth and death ---- */
 
 void mls_cleaner_resized(struct mls_cleaner *cleaner)
@@ -706,6 +774,7 @@ int mls_cleaner_new(struct mls_cleaner **out, struct mls_disk *disk)
 		return MLS_ENOMEM;
 	cleaner->disk = disk;
 	atomic_init(&cleaner->block_ns, PACE_BLOCK_NS);
+	cleaner->changed_ns = mls_now_ns();	/* who opens a disk is about to use it */
 	pthread_mutex_init(&cleaner->lock, NULL);
 	pthread_condattr_init(&clock);
 	pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);

@@ -15,6 +15,8 @@
 #ifndef MLS_DISK_CLEANER_H
 #define MLS_DISK_CLEANER_H
 
+#include <stdbool.h>
+
 #include "mlsdisk/mlsdisk.h"
 
 struct mls_disk;
@@ -30,6 +32,9 @@ void mls_cleaner_pace(struct mls_cleaner *cleaner, uint32_t nr_blocks);
 /* A writer found no run. Waits until there may be one again; MLS_ENOSPC: there won't be, as a round that began after
  * he came has found out. since: 0 when he comes, and his until he has it or gives up. */
 MLS_MUST_CHECK int mls_cleaner_wait(struct mls_cleaner *cleaner, uint64_t *since);
+
+/* Is there so much room that moves which nobody needs may have some? Never under the strict policy. */
+bool mls_cleaner_has_plenty(struct mls_cleaner *cleaner);
 
 /* There are more runs now. */
 void mls_cleaner_resized(struct mls_cleaner *cleaner);

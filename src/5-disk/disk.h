@@ -19,6 +19,7 @@
 #include "5-disk/backing.h"
 #include "5-disk/bury.h"
 #include "5-disk/cleaner.h"
+#include "5-disk/defrag.h"
 #include "5-disk/latency.h"
 #include "5-disk/segment.h"
 #include "5-disk/segment_table.h"
@@ -48,6 +49,7 @@ struct mls_disk {
 	struct mls_seg_writer *writer;
 	struct mls_cleaner *cleaner;
 	struct mls_burier *burier;		/* NULL: read-only */
+	struct mls_defrag *defrag;		/* NULL: read-only, or without threads */
 
 	struct mls_open_opts opts;
 	uint32_t table_records;			/* a compacted table has no more of them */
@@ -74,7 +76,7 @@ struct mls_disk {
 	struct {
 		atomic_uint_fast64_t reads, writes, syncs, early_syncs, discards;
 		atomic_uint_fast64_t read_bytes, written_bytes;
-		atomic_uint_fast64_t cleaned_segments, moved_blocks, integrity_errors;
+		atomic_uint_fast64_t cleaned_segments, moved_blocks, defragmented_blocks, integrity_errors;
 		atomic_uint_fast64_t buried_blocks;		/* mapped blocks that were discarded */
 		atomic_uint_fast64_t punched_blocks, punch_errors;
 		atomic_uint_fast64_t sync_rounds, io_errors, no_space, paused_ns;
@@ -112,6 +114,9 @@ void mls_disk_session_totals(void *disk, struct mls_totals *totals);
 /* disk_io.c: one block of any record, from memory or the device. MLS_ENOENT: the location is of a
  * segment that has been freed since; look the LBA up again. out is block-aligned. */
 MLS_MUST_CHECK int mls_disk_read_rec(struct mls_disk *disk, const struct mls_index_rec *rec, void *out);
+
+/* disk_io.c: up to MLS_CHUNK_IO_BLOCKS blocks that no user asked for now. out is block-aligned. */
+MLS_MUST_CHECK int mls_disk_read_again(struct mls_disk *disk, uint64_t lba, uint32_t nr, void *out);
 
 /* disk_io.c: there was no space. Have the cleaner make some; 0: try again. Not with a lock that a sync may want.
  * since: as for mls_cleaner_wait. */

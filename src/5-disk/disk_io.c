@@ -46,11 +46,6 @@ int mls_disk_read_rec(struct mls_disk *disk, const struct mls_index_rec *rec, vo
 	return err;
 }
 
-static bool same_version(const struct mls_index_rec *a, const struct mls_index_rec *b)
-{
-	return a->hba == b->hba && memcmp(a->tag, b->tag, sizeof a->tag) == 0;
-}
-
 static int integrity_error(struct mls_disk *disk, const struct mls_index_rec *rec)
 {
 	mls_count(&disk->count.integrity_errors, 1);
@@ -80,7 +75,7 @@ static int read_block(struct mls_disk *disk, uint64_t lba, void *out, struct mls
 		if (err != MLS_ENOENT && err != MLS_EAUTH)
 			return err;
 		err = mls_lsm_get(disk->lsm, lba, 1, &now);
-		if (!err && same_version(rec, &now))
+		if (!err && mls_same_version(rec, &now))
 			return integrity_error(disk, rec);
 		*rec = now;
 	}
@@ -185,7 +180,14 @@ static int read_chunk(struct mls_disk *disk, uint64_t lba, uint32_t nr, uint8_t 
 	for (uint32_t i = 0; i < nr && !err; i++)
 		if (job.again[i])
 			err = read_block(disk, lba + i, out + (size_t)i * MLS_BLOCK_BYTES, &job.recs[i]);
+	if (!err)
+		mls_defrag_offer(disk->defrag, lba, nr, job.recs, out);
 	return err;
+}
+
+int mls_disk_read_again(struct mls_disk *disk, uint64_t lba, uint32_t nr, void *out)
+{
+	return read_chunk(disk, lba, nr, out);
 }
 
 /* Part of one block. */

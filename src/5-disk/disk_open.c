@@ -288,7 +288,9 @@ static int start_session(struct mls_disk *disk, const struct witness *witness, c
 	if (!err)
 		err = mls_burier_new(&disk->burier, disk);
 	if (!err)
-		err = mls_cleaner_new(&disk->cleaner, disk);	/* its syncs bury */
+		err = disk->opts.inline_work ? 0 : mls_defrag_new(&disk->defrag, disk);
+	if (!err)
+		err = mls_cleaner_new(&disk->cleaner, disk);	/* its syncs bury; when idle it has defrag work */
 	if (!err)
 		mls_backing_renew(&disk->backing);
 	return err;
@@ -371,6 +373,7 @@ int mls_disk_close(struct mls_disk *disk)
 {
 	int err = 0, err_bury = disk->opts.read_only ? 0 : mls_bury_all(disk->burier);
 
+	mls_defrag_stop(disk->defrag);
 	mls_cleaner_free(disk->cleaner);
 	disk->cleaner = NULL;
 	if (!disk->opts.read_only && !mls_disk_stopped(disk)) {

@@ -103,7 +103,9 @@ int mls_disk_stack_new(struct mls_disk *disk)
 
 void mls_disk_stack_free(struct mls_disk *disk)
 {
+	mls_defrag_stop(disk->defrag);		/* it asks the cleaner, and the cleaner it */
 	mls_cleaner_free(disk->cleaner);	/* its syncs bury */
+	mls_defrag_free(disk->defrag);
 	mls_burier_free(disk->burier);
 	mls_lsm_free(disk->lsm);
 	mls_seg_writer_free(disk->writer);

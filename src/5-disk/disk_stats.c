@@ -147,6 +147,7 @@ static void print_background(FILE *out, const struct stats *s)
 		{ "rounds", count_of(&disk->count.cleaner_rounds) },
 		{ "segments", d->cleaned_segments },
 		{ "moved_blocks", d->moved_blocks },
+		{ "defragmented_blocks", count_of(&disk->count.defragmented_blocks) },
 		{ "compactions", count_of(&disk->count.cleaner_compactions) },
 		{ "paused_us", count_of(&disk->count.paused_ns) / 1000 },
 		{ "punched_blocks", count_of(&disk->count.punched_blocks) },

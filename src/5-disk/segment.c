@@ -327,6 +327,11 @@ static struct mls_write_order orders_of_now(struct mls_seg_writer *writer, uint3
 	return order;
 }
 
+struct mls_write_order mls_seg_order_of_now(struct mls_seg_writer *writer)
+{
+	return orders_of_now(writer, 1);
+}
+
 static int seal_block(struct mls_seg_writer *writer, struct mls_seg_buf *buf, uint32_t slot, uint64_t lba,
 		      const void *plain, const struct mls_write_order *order, struct mls_index_rec *rec)
 {

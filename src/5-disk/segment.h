@@ -103,6 +103,10 @@ MLS_MUST_CHECK int mls_seg_seal_moved(struct mls_seg_writer *writer, struct mls_
  * summary is on its way already it does; what was written next has a later order.) */
 void mls_seg_void(struct mls_seg_writer *writer, struct mls_seg_buf *buf, uint32_t slot, uint32_t nr);
 
+/* The order of a block that is moved and whose own one would take a look at its segment's summary: that of a write
+ * which begins now. Before the look at the index. */
+struct mls_write_order mls_seg_order_of_now(struct mls_seg_writer *writer);
+
 /* The order of a block whose own one isn't known (its segment, of an earlier session, has no summary): later than
  * all of earlier sessions, earlier than all of this one. */
 struct mls_write_order mls_seg_order_of_past(const struct mls_seg_writer *writer);
