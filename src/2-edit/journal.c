@@ -420,8 +420,13 @@ static int commit_locked(struct mls_journal *journal, const struct mls_edit_grou
 	if (err)
 		return err;
 
+	/* The owners made these edits themselves; but from a state that was loaded, and may be one that can't be. */
 	err = owners_apply(journal, mls_edit_group_data(group), mls_edit_group_bytes(group));
-	MLS_INVARIANT(err == 0);		/* the owners made these edits themselves */
+	if (err) {
+		journal->state = JOURNAL_POISONED;
+		mls_error("journal: commit %llu: edit refused: %s", (unsigned long long)commit, mls_strerror(err));
+		return err;
+	}
 	atomic_store(&journal->last_commit, commit);
 	return 0;
 }

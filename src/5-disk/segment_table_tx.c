@@ -14,6 +14,7 @@
 #include "5-disk/location.h"
 #include "base/checked.h"
 #include "base/err.h"
+#include "base/log.h"
 #include "format/mlsdisk_format.h"
 
 struct run_delta {
@@ -107,6 +108,14 @@ int mls_seg_tx_dropped(void *ctx, uint64_t loc)
 	return delta_count(ctx, loc, false);
 }
 
+/* The journal and the WAL, when they were loaded, told other counts or lives than the index has. */
+static int counts_contradict(uint64_t run)
+{
+	mls_error("disk: more records of run %llu come or go than there are: the state is damaged",
+		  (unsigned long long)run);
+	return MLS_EFORMAT;
+}
+
 /* New lives, ended lives, counts; called with the lock held. */
 static int prepare_edits(struct seg_tx *tx, struct mls_edit_group *group)
 {
@@ -132,9 +141,12 @@ static int prepare_edits(struct seg_tx *tx, struct mls_edit_group *group)
 		struct seg_entry *entry;
 		uint64_t run;
 
-		if (!delta->loc || !(entry = mls_seg_entry_of_loc(table, delta->loc, &run)) || change == 0)
+		if (!delta->loc || !(entry = mls_seg_entry_of_loc(table, delta->loc, &run)))
 			continue;
-		err = mls_seg_edit_life(group, MLS_SEG_EDIT_ADD, run, entry->birth, entry->key->id, change);
+		if (entry->live_mem < delta->added || (int64_t)entry->live_sst + change < 0)
+			return counts_contradict(run);
+		if (change != 0)
+			err = mls_seg_edit_life(group, MLS_SEG_EDIT_ADD, run, entry->birth, entry->key->id, change);
 	}
 	tx->ended_upto = lives_end(&table->ended);
 	tx->journaled_upto = lives_end(&table->to_journal);
