@@ -204,7 +204,7 @@ static int open_segment(struct mls_seg_writer *writer, enum mls_seg_stream strea
 	atomic_store(&buf->nr_unsealed, 0);
 	atomic_store(&buf->nr_unindexed, 0);
 	buf->nr_out = 0;
-	buf->busy = false;
+	buf->nr_calm = 0;
 	buf->epoch = epoch;
 	buf->stream = stream;
 	buf->state = MLS_BUF_FILLING;

@@ -44,7 +44,7 @@ struct mls_seg_buf {
 	uint64_t run, birth, epoch;
 	uint32_t nr_taken, nr_written;	/* nr_written: handed to the device so far */
 	uint32_t nr_claimed;		/* slots the host has written blocks for, see claim_upto */
-	bool busy;			/* more than a small write-out's worth went out at once */
+	uint8_t nr_calm;		/* small write-outs until it claims again: there was a large one */
 	unsigned nr_out;		/* partial writes under way */
 	bool claiming;			/* one of them writes zeros to slots behind those taken */
 	atomic_uint nr_unsealed, nr_unindexed;

@@ -22,6 +22,7 @@
 /* A write-out of few slots is a sync of few blocks, and more like it will come. */
 #define SMALL_WRITE_OUT 16u
 #define CLAIM_SLOTS 64u
+#define CALM_WRITE_OUTS 8u		/* small ones, after a large one, before zeros are worth it again */
 
 /* Lock held. The sealing threads don't wait for anything, so this ends within microseconds. */
 static void wait_sealed(struct mls_seg_writer *writer, struct mls_seg_buf *buf, uint32_t from, uint32_t upto)
@@ -36,7 +37,7 @@ static void wait_sealed(struct mls_seg_writer *writer, struct mls_seg_buf *buf, 
 /* How far to write zeros behind a write-out; upto: not at all. */
 static uint32_t claim_upto(const struct mls_seg_writer *writer, const struct mls_seg_buf *buf, uint32_t upto)
 {
-	if (!writer->zeros || buf->busy || upto <= buf->nr_claimed)
+	if (!writer->zeros || buf->nr_calm > 0 || upto <= buf->nr_claimed)
 		return upto;
 	return (uint32_t)mls_min_u64(upto + CLAIM_SLOTS, writer->nr_slots);
 }
@@ -70,8 +71,11 @@ static int write_out_open(struct mls_seg_writer *writer, struct mls_seg_buf *buf
 
 	if (from == upto)
 		return 0;
-	/* Few may also be what came while many were on their way. */
-	buf->busy |= upto - from > SMALL_WRITE_OUT;
+	/* Few may also be what came while many were on their way; several times in a row it isn't that. */
+	if (upto - from > SMALL_WRITE_OUT)
+		buf->nr_calm = CALM_WRITE_OUTS;
+	else if (buf->nr_calm > 0)
+		buf->nr_calm--;
 	claim = claim_upto(writer, buf, upto);
 	claims = claim > upto;
 	buf->nr_out++;

@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "0-bio/block_dev.h"
+#include "5-disk/disk.h"
 #include "tests/lib/test_rand.h"
 #include "tests/lib/thin_dev.h"
 #include "tests/unit/5-disk/disk_fixture.h"
@@ -254,6 +255,34 @@ START_TEST(small_syncs_claim_blocks_ahead)
 }
 END_TEST
 
+/* Goal: a burst in a segment doesn't end that for good. */
+START_TEST(small_syncs_claim_again_after_a_burst)
+{
+	struct mls_format_opts opts = { .disk_bytes = DISK_BLOCKS * MLS_BLOCK_BYTES, .run_blocks = 256 };
+	struct mls_disk *disk;
+	struct host h;
+	unsigned nr = 0;
+
+	host_init(&h, 64 * MIB, false);
+	test_store_init(&h.f.store, NULL);
+	ck_assert_int_eq(mls_disk_format(h.f.dev, &h.f.store.base, &h.f.secret, h.f.uuid, &opts), 0);
+	disk = fixture_open(&h.f);
+	for (uint64_t lba = 0; lba < 20; lba++)
+		ck_assert_int_eq(block_write(disk, lba, 1), 0);
+	ck_assert_int_eq(mls_disk_sync(disk), 0);
+	for (; nr < 20; nr++) {
+		ck_assert_int_eq(block_write(disk, nr, 2), 0);
+		if (mls_seg_out_is_small(disk->writer))
+			break;
+		ck_assert_int_eq(mls_disk_sync(disk), 0);
+	}
+	ck_assert_uint_gt(nr, 1);
+	ck_assert_uint_lt(nr, 20);
+	ck_assert_int_eq(mls_disk_close(disk), 0);
+	host_release(&h);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("host_full");
@@ -266,6 +295,7 @@ int main(void)
 	tcase_add_loop_test(tc, overwriting_on_a_full_host_goes_on, 0, 2);
 	tcase_add_loop_test(tc, discards_go_on_on_a_full_host, 0, 2);
 	tcase_add_test(tc, small_syncs_claim_blocks_ahead);
+	tcase_add_test(tc, small_syncs_claim_again_after_a_burst);
 	tcase_add_test(tc, format_takes_what_syncs_need);
 	suite_add_tcase(s, tc);
 	runner = srunner_create(s);
