@@ -22,6 +22,7 @@
 #define MLS_LSM_LSM_INTERNAL_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "4-lsm/lsm_state.h"
 #include "4-lsm/lsm_tree.h"
@@ -75,6 +76,7 @@ struct mls_lsm {
 	int flush_err;				/* of the last attempt */
 	bool compact_blocked;			/* no space or memory; until something changes */
 	bool stopping;
+	atomic_bool tell_no_more;
 
 	/* ---- The running sync's; its thread only ---- */
 	struct mls_chain_writer *wal;

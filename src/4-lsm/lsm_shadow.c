@@ -120,7 +120,8 @@ static int tell_table(struct mls_lsm *lsm, const struct mls_table_set *set, unsi
 	if (err)
 		return err;
 	err = mls_sst_iter_new(&iter, set->tables[i].sst, 0, 0);
-	while (!err && !__atomic_load_n(&lsm->stopping, __ATOMIC_RELAXED)) {
+	while (!err && !atomic_load_explicit(&lsm->tell_no_more, memory_order_relaxed) &&
+	       !__atomic_load_n(&lsm->stopping, __ATOMIC_RELAXED)) {
 		err = mls_sst_iter_next(iter, &rec);
 		if (err == MLS_ENOENT) {
 			__atomic_store_n(&set->tables[i].sst->told, true, __ATOMIC_RELAXED);
@@ -165,6 +166,11 @@ int mls_lsm_tell(struct mls_lsm *lsm)
 	err = tell_locked(lsm);
 	pthread_mutex_unlock(&lsm->tell_lock);
 	return err;
+}
+
+void mls_lsm_tell_no_more(struct mls_lsm *lsm)
+{
+	atomic_store(&lsm->tell_no_more, true);
 }
 
 int mls_lsm_tell_shadowed(struct mls_lsm *lsm)

@@ -203,6 +203,7 @@ MLS_MUST_CHECK int mls_lsm_merge_unsynced(struct mls_lsm *lsm, bool *progress);
 
 /* From now on shadowed is called; here for all that isn't known yet. A hint, also after an error. */
 MLS_MUST_CHECK int mls_lsm_tell_shadowed(struct mls_lsm *lsm);
+void mls_lsm_tell_no_more(struct mls_lsm *lsm);	/* the disk is closed: ends it, also where it is under way */
 
 /* ---- Looking inside: fsck, dump, tests ---- */
 

@@ -82,6 +82,9 @@ struct mls_cleaner {
 	uint64_t changed_ns;		/* when they were seen to differ */
 	uint64_t seen_reads;		/* users' reads when they were last found to be many */
 	struct mls_movers *movers;
+	pthread_t teller;
+	bool has_teller;		/* the cleaner's thread's, until that is over */
+	atomic_bool told;		/* the index has told once what it hides */
 	/* How fast blocks become free, and when the next block may be written. */
 	atomic_uint_fast64_t block_ns, next_write_ns;
 	uint64_t supply_began_ns, supply_runs, supply_written;
@@ -130,13 +133,14 @@ static bool may_move_synced(struct mls_cleaner *cleaner)
 	return !cleaner->disk->opts.strict_sync || atomic_load(&cleaner->nr_before_sync) > 0;
 }
 
-/* The best few victims; *gain: blocks that they seem to give, by their counts. */
-static size_t pick_victims(struct mls_cleaner *cleaner, struct mls_seg_info *infos, uint64_t *gain)
+/* The best few victims; *gain: blocks that they seem to give, by their counts. walk: those without summary, too. */
+static size_t pick_victims(struct mls_cleaner *cleaner, struct mls_seg_info *infos, bool walk, uint64_t *gain)
 {
 	uint32_t nr_slots = mls_segment_slots(cleaner->disk->sb.geo.run_blocks);
 	size_t nr;
 
 	mls_segment_table_unsynced_only(cleaner->disk->table, !may_move_synced(cleaner));
+	mls_segment_table_no_summary_too(cleaner->disk->table, walk);
 	nr = mls_segment_table_victims(cleaner->disk->table, nr_slots - 1, infos, VICTIMS_MAX);
 	*gain = 0;
 	for (size_t i = 0; i < nr; i++)
@@ -274,6 +278,29 @@ static int compact(struct mls_cleaner *cleaner, bool *progress)
 	return 0;
 }
 
+/*
+ * Which records are hidden: after an open all tables tell it, half a second for each GiB of records, which no writer
+ * should wait for. So a thread of its own asks for it the first time; until then victims are chosen by what is
+ * known. After that only new tables have something to tell.
+ */
+static void *teller_main(void *arg)
+{
+	struct mls_cleaner *cleaner = arg;
+
+	if (mls_lsm_tell_shadowed(cleaner->disk->lsm))
+		mls_debug("cleaner: the counts of live blocks are too high now");
+	atomic_store(&cleaner->told, true);
+	return NULL;
+}
+
+static void learn_hidden(struct mls_cleaner *cleaner)
+{
+	if (!cleaner->has_teller && !cleaner->disk->opts.inline_work)
+		cleaner->has_teller = pthread_create(&cleaner->teller, NULL, teller_main, cleaner) == 0;
+	if (!cleaner->has_teller || atomic_load(&cleaner->told))
+		(void)teller_main(cleaner);
+}
+
 /* Somebody else's sync or transaction may be about to free runs. */
 static bool others_gain(struct mls_cleaner *cleaner, uint64_t synced_before)
 {
@@ -292,39 +319,43 @@ static int clean_round(struct mls_cleaner *cleaner)
 	struct mls_seg_info infos[VICTIMS_MAX];
 	uint64_t synced_before = atomic_load(&disk->synced_id);
 	uint64_t free_before = mls_chunk_alloc_nr_free(disk->alloc), gain;
-	bool poor, progress = false;
+	bool poor, walk, progress = false;
 	struct mls_moved moved = { 0 };
 	int err = 0;
 	size_t nr;
 
-	if (mls_lsm_tell_shadowed(disk->lsm))
-		mls_debug("cleaner: the counts of live blocks are too high now");
-	nr = pick_victims(cleaner, infos, &gain);
+	learn_hidden(cleaner);
+	nr = pick_victims(cleaner, infos, false, &gain);
 	poor = gain < nr_slots;
 
 	if (compaction_worth_it(cleaner, poor) && gain < nr * nr_slots / 4 + nr_slots) {
 		err = compact(cleaner, &progress);
-		nr = pick_victims(cleaner, infos, &gain);
+		nr = pick_victims(cleaner, infos, false, &gain);
 	}
 	/* What is dead among unsynced blocks can be told only once they are synced. */
 	if (!err && gain < nr_slots && !disk->opts.strict_sync && mls_lsm_dirty(disk->lsm)) {
 		err = early_sync(disk);
 		if (!err)
 			err = compact(cleaner, &progress);
-		nr = pick_victims(cleaner, infos, &gain);
+		nr = pick_victims(cleaner, infos, false, &gain);
 	}
 	/* Under the strict policy at least what is dead by unsynced blocks alone. */
 	if (!err && disk->opts.strict_sync && merge_worth_it(cleaner, poor) && gain < nr * nr_slots / 4 + nr_slots) {
 		err = mls_lsm_merge_unsynced(disk->lsm, &progress);
-		nr = pick_victims(cleaner, infos, &gain);
+		nr = pick_victims(cleaner, infos, false, &gain);
 	}
+	walk = gain < nr_slots;
+	if (!err && walk)
+		nr = pick_victims(cleaner, infos, true, &gain);
 	if (!err && gain >= nr_slots)
-		err = mls_movers_clean(cleaner->movers, infos, nr, &moved);
+		err = mls_movers_clean(cleaner->movers, infos, nr, walk, &moved);
+	if (!err && moved.gain == 0 && moved.walks_left)
+		err = mls_movers_clean(cleaner->movers, infos, nr, true, &moved);
 	/* The index has eaten the room for moves: many small tables, each in a run of its own. */
 	if (!err && moved.gain == 0 && nr > 0 && moved.starved) {
 		err = compact(cleaner, &progress);
 		if (!err)
-			err = mls_movers_clean(cleaner->movers, infos, nr, &moved);
+			err = mls_movers_clean(cleaner->movers, infos, nr, walk, &moved);
 	}
 	gain = moved.gain;
 	if (!err)
@@ -372,8 +403,9 @@ static bool much_is_dead(struct mls_cleaner *cleaner, uint64_t live)
 	return dead >= mls_max_u64(live / IDLE_DEAD_PART, 2 * nr_slots);
 }
 
-/* Close up segments with no more than max_live live blocks, a batch at a time. */
-static int close_up(struct mls_cleaner *cleaner, const struct mls_segment_stat *stat, uint32_t max_live, bool *worked)
+/* Close up segments with no more than max_live live blocks, a batch at a time; walk: those without a summary, too. */
+static int close_up(struct mls_cleaner *cleaner, const struct mls_segment_stat *stat, uint32_t max_live, bool walk,
+		    bool *worked)
 {
 	struct mls_disk *disk = cleaner->disk;
 	uint32_t nr_slots = mls_segment_slots(disk->sb.geo.run_blocks);
@@ -385,11 +417,12 @@ static int close_up(struct mls_cleaner *cleaner, const struct mls_segment_stat *
 	if (room <= stat->live_blocks + stat->live_blocks / IDLE_DEAD_PART + 4 * nr_slots)
 		return 0;
 	mls_segment_table_unsynced_only(disk->table, !may_move_synced(cleaner));
+	mls_segment_table_no_summary_too(disk->table, walk);
 	nr = mls_segment_table_victims(disk->table, max_live, infos, IDLE_VICTIMS);
 	if (nr == 0)
 		return 0;
 	*worked = true;
-	return mls_movers_clean(cleaner->movers, infos, nr, &moved);
+	return mls_movers_clean(cleaner->movers, infos, nr, walk, &moved);
 }
 
 /*
@@ -414,7 +447,7 @@ static int reclaim(struct mls_cleaner *cleaner, bool *worked)
 		err = early_sync(disk);
 		*worked = true;
 	} else {
-		err = close_up(cleaner, &stat, mls_segment_slots(disk->sb.geo.run_blocks) / 4 * 3, worked);
+		err = close_up(cleaner, &stat, mls_segment_slots(disk->sb.geo.run_blocks) / 4 * 3, true, worked);
 	}
 	if (err)
 		*worked = false;
@@ -436,13 +469,12 @@ static int make_room(struct mls_cleaner *cleaner, bool *worked)
 
 	if (disk->opts.strict_sync)
 		return 0;
-	if (mls_lsm_tell_shadowed(disk->lsm))
-		mls_debug("cleaner: the counts of live blocks are too high now");
+	learn_hidden(cleaner);
 	mls_segment_table_stat(disk->table, &stat);
 	live_runs = mls_div_round_up(live_blocks(cleaner), nr_slots);
 	spare = room + stat.nr_segments - mls_min_u64(live_runs, stat.nr_segments);
 	if (room + stat.nr_cleaned_waiting < spare / 2)
-		err = close_up(cleaner, &stat, nr_slots / 2, worked);
+		err = close_up(cleaner, &stat, nr_slots / 2, false, worked);
 	if (!err && !*worked && room < spare / 2 && stat.nr_cleaned_waiting > 0) {
 		err = early_sync(disk);
 		*worked = true;
@@ -774,7 +806,8 @@ int mls_cleaner_new(struct mls_cleaner **out, struct mls_disk *disk)
 		return MLS_ENOMEM;
 	cleaner->disk = disk;
 	atomic_init(&cleaner->block_ns, PACE_BLOCK_NS);
-	cleaner->changed_ns = mls_now_ns();	/* who opens a disk is about to use it */
+	cleaner->changed_ns = mls_now_ns();	/* who opens a disk is about to use it, ... */
+	cleaner->live_compacted = live_blocks(cleaner);	/* ... and shan't wait half a second for a compaction */
 	pthread_mutex_init(&cleaner->lock, NULL);
 	pthread_condattr_init(&clock);
 	pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
@@ -806,6 +839,9 @@ void mls_cleaner_free(struct mls_cleaner *cleaner)
 	pthread_mutex_unlock(&cleaner->lock);
 	if (cleaner->has_thread)
 		pthread_join(cleaner->thread, NULL);
+	mls_lsm_tell_no_more(cleaner->disk->lsm);
+	if (cleaner->has_teller)
+		pthread_join(cleaner->teller, NULL);
 	if (cleaner->has_syncer)
 		pthread_join(cleaner->syncer, NULL);
 	mls_movers_free(cleaner->movers);

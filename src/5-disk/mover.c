@@ -11,7 +11,8 @@
  *
  * Moves go in order of LBA: what random writes scattered comes closer together, which helps readers.
  *
- * A segment without a summary (open at a crash) is found out by a walk over the whole index.
+ * A segment without a summary (open at a crash) is found out by a walk over the whole index: at leisure, or when
+ * nothing else gives space.
  */
 #include "5-disk/mover.h"
 
@@ -54,6 +55,7 @@ struct mls_movers {
 	pthread_cond_t work, done;
 	const struct mls_seg_info *infos;	/* victims; [next, nr) are still to be taken */
 	size_t nr, next;
+	bool walk;
 	unsigned nr_busy;		/* helpers that are at a victim */
 	int err;
 	struct mls_moved moved;
@@ -68,6 +70,7 @@ struct victim {
 	uint32_t nr_current;
 	bool has_blocks;		/* all of them are in mover->blocks */
 	bool damaged;
+	bool walk_left;			/* it has no summary, and nobody wants to walk */
 };
 
 static uint64_t victim_loc(struct mls_disk *disk, const struct mls_seg_info *info, uint32_t slot)
@@ -309,6 +312,11 @@ static int empty_pinned(struct mover *mover, struct victim *victim)
 
 	if (!err)
 		err = find_by_summary(mover, victim);
+	if (err == MLS_ENOENT && !mover->all->walk) {
+		mls_segment_table_has_no_summary(disk->table, victim->info.run, victim->info.birth);
+		victim->walk_left = true;
+		return 0;
+	}
 	if (err == MLS_ENOENT)
 		err = find_by_walk(mover, victim);
 	if (!err)
@@ -327,7 +335,7 @@ static int empty_pinned(struct mover *mover, struct victim *victim)
 	return 0;
 }
 
-static int empty_segment(struct mover *mover, const struct mls_seg_info *info, uint64_t *gain)
+static int empty_segment(struct mover *mover, const struct mls_seg_info *info, uint64_t *gain, bool *walk_left)
 {
 	struct mls_disk *disk = mover->all->disk;
 	struct victim victim = { .info = *info };
@@ -337,7 +345,8 @@ static int empty_segment(struct mover *mover, const struct mls_seg_info *info, u
 		err = empty_pinned(mover, &victim);
 		mls_segment_table_unpin(&victim.pin);
 	}				/* else it was freed meanwhile: nothing in it is current */
-	*gain = err ? 0 : mls_segment_slots(disk->sb.geo.run_blocks) - victim.nr_current;
+	*walk_left = victim.walk_left;
+	*gain = err || victim.walk_left ? 0 : mls_segment_slots(disk->sb.geo.run_blocks) - victim.nr_current;
 	return err;
 }
 
@@ -351,16 +360,18 @@ static void work_off(struct mover *mover)
 	while (all->next < all->nr && !all->err) {
 		const struct mls_seg_info *info = &all->infos[all->next++];
 		uint64_t gain;
+		bool walk_left;
 		int err;
 
 		all->nr_busy++;
 		pthread_mutex_unlock(&all->lock);
-		err = empty_segment(mover, info, &gain);
-		if (!err)
+		err = empty_segment(mover, info, &gain, &walk_left);
+		if (!err && !walk_left)
 			all->emptied(all->emptied_arg);
 		pthread_mutex_lock(&all->lock);
 		all->nr_busy--;
 		all->moved.gain += gain;
+		all->moved.walks_left |= walk_left;
 		if (err == MLS_ENOSPC)
 			all->moved.starved = true;	/* the next one may need no room */
 		else if (err && !all->err)
@@ -384,7 +395,8 @@ static void *helper_main(void *arg)
 	return NULL;
 }
 
-int mls_movers_clean(struct mls_movers *all, const struct mls_seg_info *infos, size_t nr, struct mls_moved *moved)
+int mls_movers_clean(struct mls_movers *all, const struct mls_seg_info *infos, size_t nr, bool walk,
+		     struct mls_moved *moved)
 {
 	int err;
 
@@ -392,6 +404,7 @@ int mls_movers_clean(struct mls_movers *all, const struct mls_seg_info *infos, s
 	all->infos = infos;
 	all->nr = nr;
 	all->next = 0;
+	all->walk = walk;
 	all->err = 0;
 	all->moved = (struct mls_moved){ 0 };
 	pthread_cond_broadcast(&all->work);

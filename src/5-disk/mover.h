@@ -25,10 +25,14 @@ void mls_movers_free(struct mls_movers *movers);	/* NULL is fine */
 struct mls_moved {
 	uint64_t gain;		/* blocks of cleaned victims that weren't current */
 	bool starved;		/* there was no room for some moves; their victims stay */
+	bool walks_left;	/* some have no summary, and stay */
 };
 
-/* Empty nr victims. What was done before an error counts. */
+/*
+ * Empty nr victims. What was done before an error counts. walk: those without a summary, too, for each of which the
+ * whole index is walked over; else the segment table gets to know them.
+ */
 MLS_MUST_CHECK int mls_movers_clean(struct mls_movers *movers, const struct mls_seg_info *infos, size_t nr,
-				    struct mls_moved *moved);
+				    bool walk, struct mls_moved *moved);
 
 #endif

@@ -349,6 +349,8 @@ size_t mls_segment_table_victims(struct mls_segment_table *table, uint32_t max_l
 
 		if (table->unsynced_only && !is_unsynced(table, entry))
 			continue;
+		if (entry->no_summary && !table->no_summary_too)
+			continue;
 		if (entry->state != MLS_SEG_CLOSED || entry->spared || live > max_live ||
 		    (nr == max && live >= infos[nr - 1].live))
 			continue;
@@ -382,6 +384,21 @@ void mls_segment_table_spare(struct mls_segment_table *table, uint64_t run, uint
 	pthread_mutex_lock(&table->lock);
 	if (table->entries[run].birth == birth)
 		table->entries[run].spared = true;
+	pthread_mutex_unlock(&table->lock);
+}
+
+void mls_segment_table_has_no_summary(struct mls_segment_table *table, uint64_t run, uint64_t birth)
+{
+	pthread_mutex_lock(&table->lock);
+	if (table->entries[run].birth == birth)
+		table->entries[run].no_summary = true;
+	pthread_mutex_unlock(&table->lock);
+}
+
+void mls_segment_table_no_summary_too(struct mls_segment_table *table, bool too)
+{
+	pthread_mutex_lock(&table->lock);
+	table->no_summary_too = too;
 	pthread_mutex_unlock(&table->lock);
 }
 

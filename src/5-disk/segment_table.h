@@ -103,6 +103,10 @@ size_t mls_segment_table_victims(struct mls_segment_table *table, uint32_t max_l
 /* From now on victims are only those that no sync can have a block of: they are free as soon as they are cleaned. */
 void mls_segment_table_unsynced_only(struct mls_segment_table *table, bool only);
 
+/* Its summary isn't there: it was open at a crash. From now on it is a victim only if those were asked for, too. */
+void mls_segment_table_has_no_summary(struct mls_segment_table *table, uint64_t run, uint64_t birth);
+void mls_segment_table_no_summary_too(struct mls_segment_table *table, bool too);
+
 /* Around each cut of the index, so that the table knows which segments are older than it. */
 void mls_segment_table_cut(struct mls_segment_table *table, bool begins);
 

@@ -25,6 +25,7 @@ struct seg_entry {
 	uint8_t state;			/* enum mls_seg_state */
 	bool journaled;
 	bool spared;			/* damaged: not a victim */
+	bool no_summary;		/* what is live in it takes a walk over the index: a victim at leisure */
 };
 
 /* In the middle of a transaction there may be more of them than records. */
@@ -66,6 +67,7 @@ struct mls_segment_table {
 	unsigned nr_prepared;
 	uint64_t cut_marks;			/* +1 before each cut and +1 behind it: even in between */
 	bool unsynced_only;			/* victims: only what can be freed without a sync */
+	bool no_summary_too;			/* victims: also those without a summary */
 	bool loading;
 	uint64_t nr_segments, live_blocks, hidden_blocks;
 	int (*before_commit)(void *arg);
