@@ -12,20 +12,13 @@
  *
  * Cleaning begins at the low mark, which is small: who cleans late finds more dead blocks. Where much is dead,
  * and so cheap to have, it begins earlier and nobody is slowed for it: writers come in gusts.
- *
- * Writers are slowed to the rate at which blocks become free. From the low mark down to no room at all each
- * block gets a later moment at which it may be written: at half way exactly as fast as the cleaner has gained
- * blocks lately, faster above, slower below. So writers and cleaner settle somewhere between, and nobody
- * comes to wait for the last run.
  */
-#include "5-disk/cleaner.h"
+#include "5-disk/cleaner_internal.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <time.h>
 
 #include "5-disk/disk.h"
-#include "5-disk/mover.h"
 #include "5-disk/punch.h"
 #include "base/checked.h"
 #include "base/err.h"
@@ -44,54 +37,7 @@
 #define CLEAN_PART 256u		/* of all runs are for moves until the next sync */
 #define CLEAN_RUNS_MAX 64u
 #define MOVERS 3u		/* threads that empty victims beside the cleaner's */
-#define PACE_MAX_NS 20000000u	/* longest pause of one request: 20 ms */
-#define PACE_MIN_NS 1000000u	/* debts below aren't worth a pause: to sleep and wake costs as much as a write */
-#define PACE_STEEP 16u		/* how much slower than the cleaner, at most */
-#define PACE_BLOCK_NS 3000u	/* what a block takes, before it has been measured */
-#define PACE_BLOCK_MAX_NS 200000u
-#define SUPPLY_WINDOW_NS 50000000u	/* measured over so long at least */
-#define TICK_NS 1000000000u	/* how often an idle cleaner looks around */
-#define PAUSE_NS UINT64_C(250000000)	/* so long without a change and without many reads: a pause, ... */
-#define IDLE_NS UINT64_C(2000000000)	/* ... the disk is idle */
-#define IDLE_READS 64u
-#define IDLE_VICTIMS 8u		/* at a time: who comes back soon finds the device free */
-#define IDLE_REST 2u		/* times as long as it took: the rest after some idle work; others want the host's device, too */
-#define IDLE_DEAD_PART 20u	/* idle: reclaim when one in so many live blocks may be dead */
 #define PUNCHES_INLINE 8u	/* without a thread: ranges a sync gives back */
-
-
-struct mls_cleaner {
-	struct mls_disk *disk;
-	pthread_mutex_t lock;
-	pthread_cond_t work, sync_work, round_done;
-	pthread_t thread, syncer;
-	bool has_thread, has_syncer, stop, sync_wanted;
-	atomic_bool asked;
-	unsigned nr_waiting;
-	uint64_t rounds;		/* finished */
-	uint64_t vain_round;		/* the last that gained nothing */
-	int round_err;			/* 0: the last round gained something */
-	atomic_uint_fast64_t low_runs;	/* free runs, and ... */
-	atomic_uint_fast64_t low_room;	/* ... runs that users may take, from which on writers are slowed */
-	atomic_uint_fast64_t start_room;	/* at least low_room: from which on there's work to do */
-	uint64_t live_compacted;	/* live blocks right after the last full compaction */
-	unsigned nr_poor;		/* rounds in a row that gained less than a segment */
-	uint64_t sync_compacted;	/* the last sync it knew of */
-	uint64_t buried_compacted;	/* discarded blocks then */
-	uint64_t seen_changes;		/* users' writes and discards when last looked at */
-	uint64_t changed_ns;		/* when they were seen to differ */
-	uint64_t seen_reads;		/* users' reads when they were last found to be many */
-	struct mls_movers *movers;
-	pthread_t teller;
-	bool has_teller;		/* the cleaner's thread's, until that is over */
-	atomic_bool told;		/* the index has told once what it hides */
-	/* How fast blocks become free, and when the next block may be written. */
-	atomic_uint_fast64_t block_ns, next_write_ns;
-	uint64_t supply_began_ns, supply_runs, supply_written;
-	atomic_uint nr_before_sync;	/* users that are about to sync */
-	uint64_t synced_written;	/* strict policy: blocks that users had written at their last sync */
-	uint64_t sync_runs;		/* and the runs they write between two syncs: the most of late */
-};
 
 /* ---- A round ---- */
 
@@ -128,7 +74,7 @@ static void set_start_room(struct mls_cleaner *cleaner)
  * before a sync, and never in between: a burst of writes shall have all the room there is. What was never synced is
  * moved at any time.
  */
-static bool may_move_synced(struct mls_cleaner *cleaner)
+bool mls_cleaner_may_move_synced(struct mls_cleaner *cleaner)
 {
 	return !cleaner->disk->opts.strict_sync || atomic_load(&cleaner->nr_before_sync) > 0;
 }
@@ -139,7 +85,7 @@ static size_t pick_victims(struct mls_cleaner *cleaner, struct mls_seg_info *inf
 	uint32_t nr_slots = mls_segment_slots(cleaner->disk->sb.geo.run_blocks);
 	size_t nr;
 
-	mls_segment_table_unsynced_only(cleaner->disk->table, !may_move_synced(cleaner));
+	mls_segment_table_unsynced_only(cleaner->disk->table, !mls_cleaner_may_move_synced(cleaner));
 	mls_segment_table_no_summary_too(cleaner->disk->table, walk);
 	nr = mls_segment_table_victims(cleaner->disk->table, nr_slots - 1, infos, VICTIMS_MAX);
 	*gain = 0;
@@ -148,7 +94,7 @@ static size_t pick_victims(struct mls_cleaner *cleaner, struct mls_seg_info *inf
 	return nr;
 }
 
-static int early_sync(struct mls_disk *disk)
+int mls_cleaner_early_sync(struct mls_disk *disk)
 {
 	int err;
 
@@ -204,7 +150,7 @@ static int sync_if_due(struct mls_cleaner *cleaner, bool idle)
 	if (!sync_is_due(cleaner, no_room))
 		return 0;
 	if (no_room || idle || !cleaner->has_syncer)
-		return early_sync(cleaner->disk);
+		return mls_cleaner_early_sync(cleaner->disk);
 	ask_syncer(cleaner);
 	return 0;
 }
@@ -220,7 +166,7 @@ static void *syncer_main(void *arg)
 			continue;
 		}
 		pthread_mutex_unlock(&cleaner->lock);
-		if (early_sync(cleaner->disk))
+		if (mls_cleaner_early_sync(cleaner->disk))
 			mls_debug("cleaner: couldn't sync now");
 		pthread_mutex_lock(&cleaner->lock);
 		cleaner->sync_wanted = false;
@@ -230,7 +176,7 @@ static void *syncer_main(void *arg)
 	return NULL;
 }
 
-static uint64_t live_blocks(struct mls_cleaner *cleaner)
+uint64_t mls_cleaner_live_blocks(struct mls_cleaner *cleaner)
 {
 	struct mls_segment_stat stat;
 
@@ -246,7 +192,8 @@ static uint64_t live_blocks(struct mls_cleaner *cleaner)
  */
 static bool compaction_worth_it(struct mls_cleaner *cleaner, bool desperate)
 {
-	uint64_t live = live_blocks(cleaner), floor = cleaner->live_compacted;
+	uint64_t live = mls_cleaner_live_blocks(cleaner);
+	uint64_t floor = cleaner->live_compacted ? cleaner->live_compacted : cleaner->live_opened;
 	uint64_t in_memory = 2 * (uint64_t)cleaner->disk->opts.memtable_records;	/* they may hide as many */
 
 	if (desperate && atomic_load(&cleaner->disk->synced_id) != cleaner->sync_compacted)
@@ -263,7 +210,7 @@ static bool merge_worth_it(struct mls_cleaner *cleaner, bool desperate)
 	return desperate || stat.memtable_records >= cleaner->disk->opts.memtable_records / 4;
 }
 
-static int compact(struct mls_cleaner *cleaner, bool *progress)
+int mls_cleaner_compact(struct mls_cleaner *cleaner, bool *progress)
 {
 	uint64_t sync_id = atomic_load(&cleaner->disk->synced_id);
 	uint64_t buried = atomic_load(&cleaner->disk->count.buried_blocks);
@@ -272,7 +219,7 @@ static int compact(struct mls_cleaner *cleaner, bool *progress)
 	if (err)
 		return err;
 	cleaner->buried_compacted = buried;
-	cleaner->live_compacted = live_blocks(cleaner);
+	cleaner->live_compacted = mls_cleaner_live_blocks(cleaner);
 	cleaner->sync_compacted = sync_id;
 	mls_count(&cleaner->disk->count.cleaner_compactions, 1);
 	return 0;
@@ -293,7 +240,7 @@ static void *teller_main(void *arg)
 	return NULL;
 }
 
-static void learn_hidden(struct mls_cleaner *cleaner)
+void mls_cleaner_learn_hidden(struct mls_cleaner *cleaner)
 {
 	if (!cleaner->has_teller && !cleaner->disk->opts.inline_work)
 		cleaner->has_teller = pthread_create(&cleaner->teller, NULL, teller_main, cleaner) == 0;
@@ -324,19 +271,19 @@ static int clean_round(struct mls_cleaner *cleaner)
 	int err = 0;
 	size_t nr;
 
-	learn_hidden(cleaner);
+	mls_cleaner_learn_hidden(cleaner);
 	nr = pick_victims(cleaner, infos, false, &gain);
 	poor = gain < nr_slots;
 
 	if (compaction_worth_it(cleaner, poor) && gain < nr * nr_slots / 4 + nr_slots) {
-		err = compact(cleaner, &progress);
+		err = mls_cleaner_compact(cleaner, &progress);
 		nr = pick_victims(cleaner, infos, false, &gain);
 	}
 	/* What is dead among unsynced blocks can be told only once they are synced. */
 	if (!err && gain < nr_slots && !disk->opts.strict_sync && mls_lsm_dirty(disk->lsm)) {
-		err = early_sync(disk);
+		err = mls_cleaner_early_sync(disk);
 		if (!err)
-			err = compact(cleaner, &progress);
+			err = mls_cleaner_compact(cleaner, &progress);
 		nr = pick_victims(cleaner, infos, false, &gain);
 	}
 	/* Under the strict policy at least what is dead by unsynced blocks alone. */
@@ -353,7 +300,7 @@ static int clean_round(struct mls_cleaner *cleaner)
 		err = mls_movers_clean(cleaner->movers, infos, nr, true, &moved);
 	/* The index has eaten the room for moves: many small tables, each in a run of its own. */
 	if (!err && moved.gain == 0 && nr > 0 && moved.starved) {
-		err = compact(cleaner, &progress);
+		err = mls_cleaner_compact(cleaner, &progress);
 		if (!err)
 			err = mls_movers_clean(cleaner->movers, infos, nr, walk, &moved);
 	}
@@ -374,150 +321,6 @@ static int clean_round(struct mls_cleaner *cleaner)
 	return 0;
 }
 
-/* ---- When nobody writes ---- */
-
-/* How long ago a user changed something, or read much. */
-static uint64_t quiet_ns(struct mls_cleaner *cleaner)
-{
-	uint64_t changes = atomic_load(&cleaner->disk->count.writes) + atomic_load(&cleaner->disk->count.discards);
-	uint64_t reads = atomic_load(&cleaner->disk->count.reads), now = mls_now_ns();
-
-	if (reads - cleaner->seen_reads > IDLE_READS) {
-		cleaner->changed_ns = now;
-		cleaner->seen_reads = reads;
-	}
-	if (changes != cleaner->seen_changes)
-		cleaner->changed_ns = now;
-	cleaner->seen_changes = changes;
-	return now - cleaner->changed_ns;
-}
-
-/* Records that a compaction would find dead, as far as one can know. */
-static bool much_is_dead(struct mls_cleaner *cleaner, uint64_t live)
-{
-	uint32_t nr_slots = mls_segment_slots(cleaner->disk->sb.geo.run_blocks);
-	uint64_t dead = atomic_load(&cleaner->disk->count.buried_blocks) - cleaner->buried_compacted;
-
-	if (live > cleaner->live_compacted)
-		dead += live - cleaner->live_compacted;
-	return dead >= mls_max_u64(live / IDLE_DEAD_PART, 2 * nr_slots);
-}
-
-/* Close up segments with no more than max_live live blocks, a batch at a time; walk: those without a summary, too. */
-static int close_up(struct mls_cleaner *cleaner, const struct mls_segment_stat *stat, uint32_t max_live, bool walk,
-		    bool *worked)
-{
-	struct mls_disk *disk = cleaner->disk;
-	uint32_t nr_slots = mls_segment_slots(disk->sb.geo.run_blocks);
-	uint64_t room = stat->nr_segments * nr_slots;
-	struct mls_seg_info infos[IDLE_VICTIMS];
-	struct mls_moved moved;
-	size_t nr;
-
-	if (room <= stat->live_blocks + stat->live_blocks / IDLE_DEAD_PART + 4 * nr_slots)
-		return 0;
-	mls_segment_table_unsynced_only(disk->table, !may_move_synced(cleaner));
-	mls_segment_table_no_summary_too(disk->table, walk);
-	nr = mls_segment_table_victims(disk->table, max_live, infos, IDLE_VICTIMS);
-	if (nr == 0)
-		return 0;
-	*worked = true;
-	return mls_movers_clean(cleaner->movers, infos, nr, walk, &moved);
-}
-
-/*
- * What was discarded becomes free runs, so that the host can have them. Under the strict policy that
- * waits for the user's syncs. *worked: there may be more to do at once.
- */
-static int reclaim(struct mls_cleaner *cleaner, bool *worked)
-{
-	struct mls_disk *disk = cleaner->disk;
-	struct mls_segment_stat stat;
-	bool progress, dirty = mls_lsm_dirty(disk->lsm);
-	int err = 0;
-
-	mls_segment_table_stat(disk->table, &stat);
-	if (much_is_dead(cleaner, stat.live_blocks)) {
-		if (dirty)
-			err = early_sync(disk);
-		if (!err)
-			err = compact(cleaner, &progress);
-		*worked = true;
-	} else if (stat.nr_cleaned_waiting > 0) {
-		err = early_sync(disk);
-		*worked = true;
-	} else {
-		err = close_up(cleaner, &stat, mls_segment_slots(disk->sb.geo.run_blocks) / 4 * 3, true, worked);
-	}
-	if (err)
-		*worked = false;
-	return err;
-}
-
-/*
- * In a pause: room for the next burst, half of all that isn't live, by segments that are half dead. At full speed: who
- * writes in bursts, and that's most, then never meets the cleaner.
- */
-static int make_room(struct mls_cleaner *cleaner, bool *worked)
-{
-	struct mls_disk *disk = cleaner->disk;
-	uint64_t room = mls_chunk_alloc_room(disk->alloc);
-	struct mls_segment_stat stat;
-	uint32_t nr_slots = mls_segment_slots(disk->sb.geo.run_blocks);
-	uint64_t live_runs, spare;
-	int err = 0;
-
-	if (disk->opts.strict_sync)
-		return 0;
-	learn_hidden(cleaner);
-	mls_segment_table_stat(disk->table, &stat);
-	live_runs = mls_div_round_up(live_blocks(cleaner), nr_slots);
-	spare = room + stat.nr_segments - mls_min_u64(live_runs, stat.nr_segments);
-	if (room + stat.nr_cleaned_waiting < spare / 2)
-		err = close_up(cleaner, &stat, nr_slots / 2, false, worked);
-	if (!err && !*worked && room < spare / 2 && stat.nr_cleaned_waiting > 0) {
-		err = early_sync(disk);
-		*worked = true;
-	}
-	return err;
-}
-
-/* When the disk is idle: gently, as others want the host's device, too. */
-static int idle_work(struct mls_cleaner *cleaner, bool *worked)
-{
-	if (mls_cleaner_has_plenty(cleaner) && mls_defrag_idle_step(cleaner->disk->defrag)) {
-		*worked = true;
-		return 0;
-	}
-	return mls_punch_wanted(cleaner->disk) ? reclaim(cleaner, worked) : 0;
-}
-
-/* Returns how long there is nothing to do, in ns. */
-static uint64_t housekeeping(struct mls_cleaner *cleaner)
-{
-	struct mls_disk *disk = cleaner->disk;
-	uint64_t quiet = quiet_ns(cleaner), began = mls_now_ns(), took, rest;
-	bool worked = false;
-	int err;
-
-	if (mls_disk_stopped(disk))
-		return TICK_NS;
-	if (quiet < PAUSE_NS)
-		return PAUSE_NS;
-	err = make_room(cleaner, &worked);
-	if (worked && !err)
-		return 0;
-	if (!err && quiet >= IDLE_NS)
-		err = idle_work(cleaner, &worked);
-	if (err)
-		mls_debug("cleaner: idle work couldn't be done now: %s", mls_strerror(err));
-	took = mls_now_ns() - began;
-	rest = mls_punch_wanted(disk) ? mls_punch_step(disk, cleaner->low_runs, quiet < IDLE_NS) : 0;
-	if (worked && !err)
-		return mls_max_u64(rest, mls_min_u64(took * IDLE_REST, TICK_NS));
-	return rest ? rest : TICK_NS;
-}
-
 static void wait_for_work(struct mls_cleaner *cleaner, uint64_t ns)
 {
 	struct timespec until;
@@ -526,33 +329,6 @@ static void wait_for_work(struct mls_cleaner *cleaner, uint64_t ns)
 	until.tv_sec += (time_t)((uint64_t)until.tv_nsec + ns) / 1000000000;
 	until.tv_nsec = (long)(((uint64_t)until.tv_nsec + ns) % 1000000000);
 	pthread_cond_timedwait(&cleaner->work, &cleaner->lock, &until);
-}
-
-/* Blocks that came free while the cleaner worked, by what is free now and what was written meanwhile. */
-static void measure_supply(struct mls_cleaner *cleaner)
-{
-	struct mls_disk *disk = cleaner->disk;
-	uint64_t now = mls_now_ns(), written = atomic_load(&disk->count.written_bytes) / MLS_BLOCK_BYTES, ns;
-	struct mls_segment_stat stat;
-	int64_t blocks;
-	uint64_t runs;
-
-	mls_segment_table_stat(disk->table, &stat);
-	runs = mls_chunk_alloc_nr_free(disk->alloc) + stat.nr_cleaned_waiting;
-	ns = now - cleaner->supply_began_ns;
-	if (cleaner->supply_began_ns && ns < SUPPLY_WINDOW_NS)
-		return;
-	blocks = (int64_t)(written - cleaner->supply_written) +
-		 ((int64_t)runs - (int64_t)cleaner->supply_runs) * disk->sb.geo.run_blocks;
-	if (cleaner->supply_began_ns) {
-		uint64_t block_ns = ns / (uint64_t)(blocks > 0 ? blocks : 1);
-
-		block_ns = mls_min_u64(block_ns, PACE_BLOCK_MAX_NS);
-		atomic_store(&cleaner->block_ns, (atomic_load(&cleaner->block_ns) * 3 + block_ns) / 4);
-	}
-	cleaner->supply_began_ns = now;
-	cleaner->supply_runs = runs;
-	cleaner->supply_written = written;
 }
 
 static void *cleaner_main(void *arg)
@@ -570,7 +346,7 @@ static void *cleaner_main(void *arg)
 			if (cleaner->asked || cleaner->nr_waiting > 0 || cleaner->stop)
 				continue;
 			pthread_mutex_unlock(&cleaner->lock);
-			rest = housekeeping(cleaner);
+			rest = mls_cleaner_housekeeping(cleaner);
 			set_start_room(cleaner);
 			cleaner->supply_began_ns = 0;
 			pthread_mutex_lock(&cleaner->lock);
@@ -579,7 +355,7 @@ static void *cleaner_main(void *arg)
 		cleaner->asked = false;
 		pthread_mutex_unlock(&cleaner->lock);
 		err = is_waited_for || !enough_free(cleaner) ? clean_round(cleaner) : 0;
-		measure_supply(cleaner);
+		mls_cleaner_measure_supply(cleaner);
 		set_start_room(cleaner);
 		mls_count(&cleaner->disk->count.cleaner_rounds, 1);
 		pthread_mutex_lock(&cleaner->lock);
@@ -597,52 +373,6 @@ static void *cleaner_main(void *arg)
 }
 
 /* ---- What writers call ---- */
-
-/* What a block costs its writer now, in ns. */
-static uint64_t price_ns(struct mls_cleaner *cleaner, uint64_t room)
-{
-	uint64_t block_ns = atomic_load_explicit(&cleaner->block_ns, memory_order_relaxed);
-	uint64_t missing = cleaner->low_room - mls_min_u64(room, cleaner->low_room);
-
-	if (room * PACE_STEEP <= missing)
-		return block_ns * PACE_STEEP;
-	return block_ns * missing / room;
-}
-
-/* All writers draw on one account: each block moves on the moment of the next. */
-static void pause_writer(struct mls_cleaner *cleaner, uint64_t room, uint32_t nr_blocks)
-{
-	uint64_t price = price_ns(cleaner, room) * nr_blocks, now = mls_now_ns();
-	uint64_t next = atomic_load(&cleaner->next_write_ns), mine;
-	struct timespec pause = { 0 };
-
-	do {
-		mine = mls_max_u64(next, now) + price;
-		mine = mls_min_u64(mine, now + PACE_MAX_NS);
-	} while (!atomic_compare_exchange_weak(&cleaner->next_write_ns, &next, mine));
-	if (mine - now >= PACE_MIN_NS) {
-		pause.tv_nsec = (long)(mine - now);
-		nanosleep(&pause, NULL);
-		mls_count(&cleaner->disk->count.paused_ns, mine - now);
-	}
-}
-
-void mls_cleaner_pace(struct mls_cleaner *cleaner, uint32_t nr_blocks)
-{
-	uint64_t room = mls_chunk_alloc_room(cleaner->disk->alloc);
-
-	if (room > cleaner->start_room || !cleaner->has_thread)
-		return;
-	if (!atomic_load(&cleaner->asked)) {
-		pthread_mutex_lock(&cleaner->lock);
-		atomic_store(&cleaner->asked, true);
-		pthread_cond_signal(&cleaner->work);
-		pthread_mutex_unlock(&cleaner->lock);
-	}
-	/* Under the strict policy nobody is slowed: his sync would help, not his waiting. */
-	if (room <= cleaner->low_room && !cleaner->disk->opts.strict_sync)
-		pause_writer(cleaner, room, nr_blocks);
-}
 
 /*
  * Rounds that gain something and such that don't may take turns, others taking what was gained. Who looked at the last
@@ -679,7 +409,7 @@ int mls_cleaner_wait(struct mls_cleaner *cleaner, uint64_t *since)
 static uint64_t room_between_syncs(struct mls_cleaner *cleaner, uint64_t reserve)
 {
 	struct mls_disk *disk = cleaner->disk;
-	uint64_t used = live_blocks(cleaner) / mls_segment_slots(disk->sb.geo.run_blocks) + reserve;
+	uint64_t used = mls_cleaner_live_blocks(cleaner) / mls_segment_slots(disk->sb.geo.run_blocks) + reserve;
 	uint64_t nr_runs = mls_chunk_alloc_nr_runs(disk->alloc);
 
 	return mls_min_u64(SYNC_RUNS_AHEAD * cleaner->sync_runs, (nr_runs - mls_min_u64(nr_runs, used)) / 2);
@@ -805,9 +535,9 @@ int mls_cleaner_new(struct mls_cleaner **out, struct mls_disk *disk)
 	if (!cleaner)
 		return MLS_ENOMEM;
 	cleaner->disk = disk;
-	atomic_init(&cleaner->block_ns, PACE_BLOCK_NS);
+	mls_cleaner_pace_init(cleaner);
 	cleaner->changed_ns = mls_now_ns();	/* who opens a disk is about to use it, ... */
-	cleaner->live_compacted = live_blocks(cleaner);	/* ... and shan't wait half a second for a compaction */
+	cleaner->live_opened = mls_cleaner_live_blocks(cleaner);	/* ... and shan't wait half a second for a compaction */
 	pthread_mutex_init(&cleaner->lock, NULL);
 	pthread_condattr_init(&clock);
 	pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);

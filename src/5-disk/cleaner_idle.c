@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+/*
+ * cleaner_idle.c - what the cleaner does when nobody writes, or reads much.
+ *
+ * In a pause it makes room for the next burst. When the disk is idle it finds out what the discards of before have freed,
+ * puts what is scanned in sequence (defrag.h), closes up segments, and gives free runs back to the host (punch.h).
+ */
+#include "5-disk/cleaner_internal.h"
+
+#include "5-disk/disk.h"
+#include "5-disk/punch.h"
+#include "base/checked.h"
+#include "base/err.h"
+#include "base/log.h"
+
+#define PAUSE_NS UINT64_C(250000000)	/* so long without a change and without many reads: a pause, ... */
+#define IDLE_NS UINT64_C(2000000000)	/* ... the disk is idle */
+#define IDLE_READS 64u
+#define IDLE_VICTIMS 8u		/* at a time: who comes back soon finds the device free */
+#define IDLE_REST 2u		/* times as long as it took: the rest after some idle work; others want the host's device, too */
+#define IDLE_DEAD_PART 20u	/* idle: reclaim when one in so many live blocks may be dead */
+
+/* How long ago a user changed something, or read much. */
+static uint64_t quiet_ns(struct mls_cleaner *cleaner)
+{
+	uint64_t changes = atomic_load(&cleaner->disk->count.writes) + atomic_load(&cleaner->disk->count.discards);
+	uint64_t reads = atomic_load(&cleaner->disk->count.reads), now = mls_now_ns();
+
+	if (reads - cleaner->seen_reads > IDLE_READS) {
+		cleaner->changed_ns = now;
+		cleaner->seen_reads = reads;
+	}
+	if (changes != cleaner->seen_changes)
+		cleaner->changed_ns = now;
+	cleaner->seen_changes = changes;
+	return now - cleaner->changed_ns;
+}
+
+/* Records that a compaction would find dead, as far as one can know. */
+static bool much_is_dead(struct mls_cleaner *cleaner, uint64_t live)
+{
+	uint32_t nr_slots = mls_segment_slots(cleaner->disk->sb.geo.run_blocks);
+	uint64_t dead = atomic_load(&cleaner->disk->count.buried_blocks) - cleaner->buried_compacted;
+
+	if (live > cleaner->live_compacted)
+		dead += live - cleaner->live_compacted;
+	return dead >= mls_max_u64(live / IDLE_DEAD_PART, 2 * nr_slots);
+}
+
+/* Close up segments with no more than max_live live blocks, a batch at a time; walk: those without a summary, too. */
+static int close_up(struct mls_cleaner *cleaner, const struct mls_segment_stat *stat, uint32_t max_live, bool walk,
+		    bool *worked)
+{
+	struct mls_disk *disk = cleaner->disk;
+	uint32_t nr_slots = mls_segment_slots(disk->sb.geo.run_blocks);
+	uint64_t room = stat->nr_segments * nr_slots;
+	struct mls_seg_info infos[IDLE_VICTIMS];
+	struct mls_moved moved;
+	size_t nr;
+
+	if (room <= stat->live_blocks + stat->live_blocks / IDLE_DEAD_PART + 4 * nr_slots)
+		return 0;
+	mls_segment_table_unsynced_only(disk->table, !mls_cleaner_may_move_synced(cleaner));
+	mls_segment_table_no_summary_too(disk->table, walk);
+	nr = mls_segment_table_victims(disk->table, max_live, infos, IDLE_VICTIMS);
+	if (nr == 0)
+		return 0;
+	*worked = true;
+	return mls_movers_clean(cleaner->movers, infos, nr, walk, &moved);
+}
+
+/*
+ * What was discarded becomes free runs, so that the host can have them. Under the strict policy that
+ * waits for the user's syncs. *worked: there may be more to do at once.
+ */
+static int reclaim(struct mls_cleaner *cleaner, bool *worked)
+{
+	struct mls_disk *disk = cleaner->disk;
+	struct mls_segment_stat stat;
+	bool progress, dirty = mls_lsm_dirty(disk->lsm);
+	int err = 0;
+
+	mls_segment_table_stat(disk->table, &stat);
+	if (much_is_dead(cleaner, stat.live_blocks)) {
+		if (dirty)
+			err = mls_cleaner_early_sync(disk);
+		if (!err)
+			err = mls_cleaner_compact(cleaner, &progress);
+		*worked = true;
+	} else if (stat.nr_cleaned_waiting > 0) {
+		err = mls_cleaner_early_sync(disk);
+		*worked = true;
+	} else {
+		err = close_up(cleaner, &stat, mls_segment_slots(disk->sb.geo.run_blocks) / 4 * 3, true, worked);
+	}
+	if (err)
+		*worked = false;
+	return err;
+}
+
+/*
+ * In a pause: room for the next burst, half of all that isn't live, by segments that are half dead. At full speed: who
+ * writes in bursts, and that's most, then never meets the cleaner.
+ */
+static int make_room(struct mls_cleaner *cleaner, bool *worked)
+{
+	struct mls_disk *disk = cleaner->disk;
+	uint64_t room = mls_chunk_alloc_room(disk->alloc);
+	struct mls_segment_stat stat;
+	uint32_t nr_slots = mls_segment_slots(disk->sb.geo.run_blocks);
+	uint64_t live_runs, spare;
+	int err = 0;
+
+	if (disk->opts.strict_sync)
+		return 0;
+	mls_cleaner_learn_hidden(cleaner);
+	mls_segment_table_stat(disk->table, &stat);
+	live_runs = mls_div_round_up(mls_cleaner_live_blocks(cleaner), nr_slots);
+	spare = room + stat.nr_segments - mls_min_u64(live_runs, stat.nr_segments);
+	if (room + stat.nr_cleaned_waiting < spare / 2)
+		err = close_up(cleaner, &stat, nr_slots / 2, false, worked);
+	if (!err && !*worked && room < spare / 2 && stat.nr_cleaned_waiting > 0) {
+		err = mls_cleaner_early_sync(disk);
+		*worked = true;
+	}
+	return err;
+}
+
+/* When the disk is idle: gently, as others want the host's device, too. */
+static int idle_work(struct mls_cleaner *cleaner, bool *worked)
+{
+	if (mls_cleaner_has_plenty(cleaner) && mls_defrag_idle_step(cleaner->disk->defrag)) {
+		*worked = true;
+		return 0;
+	}
+	return mls_punch_wanted(cleaner->disk) ? reclaim(cleaner, worked) : 0;
+}
+
+uint64_t mls_cleaner_housekeeping(struct mls_cleaner *cleaner)
+{
+	struct mls_disk *disk = cleaner->disk;
+	uint64_t quiet = quiet_ns(cleaner), began = mls_now_ns(), took, rest;
+	bool worked = false;
+	int err;
+
+	if (mls_disk_stopped(disk))
+		return TICK_NS;
+	if (quiet < PAUSE_NS)
+		return PAUSE_NS;
+	err = make_room(cleaner, &worked);
+	if (worked && !err)
+		return 0;
+	if (!err && quiet >= IDLE_NS)
+		err = idle_work(cleaner, &worked);
+	if (err)
+		mls_debug("cleaner: idle work couldn't be done now: %s", mls_strerror(err));
+	took = mls_now_ns() - began;
+	rest = mls_punch_wanted(disk) ? mls_punch_step(disk, cleaner->low_runs, quiet < IDLE_NS) : 0;
+	if (worked && !err)
+		return mls_max_u64(rest, mls_min_u64(took * IDLE_REST, TICK_NS));
+	return rest ? rest : TICK_NS;
+}
