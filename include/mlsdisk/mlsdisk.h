@@ -288,6 +288,7 @@ struct mls_open_opts {
 	bool strict_sync;		/* --sync-policy=strict: ENOSPC rather than an early sync */
 	bool inline_work;		/* no threads: background work is done by the calls (tests) */
 	bool no_discard;		/* free space isn't given back to dev */
+	bool no_defrag;			/* reads cause no writes; else what is read in sequence is put in sequence */
 	uint64_t cache_bytes;		/* 0: default. Bound of the index cache */
 	uint32_t memtable_records;	/* 0: default, by the size of the WAL ring */
 };

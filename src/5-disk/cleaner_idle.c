@@ -129,7 +129,7 @@ static int make_room(struct mls_cleaner *cleaner, bool *worked)
 /* When the disk is idle: gently, as others want the host's device, too. */
 static int idle_work(struct mls_cleaner *cleaner, bool *worked)
 {
-	if (mls_cleaner_has_plenty(cleaner) && mls_defrag_idle_step(cleaner->disk->defrag)) {
+	if (cleaner->disk->defrag && mls_cleaner_has_plenty(cleaner) && mls_defrag_idle_step(cleaner->disk->defrag)) {
 		*worked = true;
 		return 0;
 	}

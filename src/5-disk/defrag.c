@@ -277,8 +277,6 @@ bool mls_defrag_idle_step(struct mls_defrag *defrag)
 {
 	unsigned nr_gathered = 0, nr_looks = 0;
 
-	if (!defrag)
-		return false;
 	atomic_store(&defrag->idle, true);
 	for (uint64_t i = 0; i < defrag->nr_windows && nr_gathered < WINDOWS_A_STEP && nr_looks < LOOKS_A_STEP; i++) {
 		uint64_t window = defrag->next_window;

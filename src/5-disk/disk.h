@@ -49,7 +49,7 @@ struct mls_disk {
 	struct mls_seg_writer *writer;
 	struct mls_cleaner *cleaner;
 	struct mls_burier *burier;		/* NULL: read-only */
-	struct mls_defrag *defrag;		/* NULL: read-only, or without threads */
+	struct mls_defrag *defrag;		/* NULL: read-only, without threads, unwanted */
 
 	struct mls_open_opts opts;
 	uint32_t table_records;			/* a compacted table has no more of them */

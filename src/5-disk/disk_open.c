@@ -288,7 +288,7 @@ static int start_session(struct mls_disk *disk, const struct witness *witness, c
 	if (!err)
 		err = mls_burier_new(&disk->burier, disk);
 	if (!err)
-		err = disk->opts.inline_work ? 0 : mls_defrag_new(&disk->defrag, disk);
+		err = disk->opts.inline_work || disk->opts.no_defrag ? 0 : mls_defrag_new(&disk->defrag, disk);
 	if (!err)
 		err = mls_cleaner_new(&disk->cleaner, disk);	/* its syncs bury; when idle it has defrag work */
 	if (!err)

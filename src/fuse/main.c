@@ -105,6 +105,7 @@ static int stack_open(struct stack *stack, const struct mls_fuse_options *option
 		.accept_rollback = options->accept_rollback,
 		.strict_sync = options->strict_sync,
 		.no_discard = options->no_discard,
+		.no_defrag = options->no_defrag,
 		.cache_bytes = options->cache_bytes,
 	};
 	unsigned dev_flags = (options->read_only ? MLS_DEV_READ_ONLY : 0) | (options->discard ? MLS_DEV_DISCARD : 0);

@@ -30,6 +30,7 @@ static const char help_text[] =
 	"  -f, --foreground        stay in the foreground, log to stderr\n"
 	"  -o nodiscard            keep the space of a backing file that the disk doesn't need any more\n"
 	"  -o discard              ... give back that of a block device, too\n"
+	"  -o nodefrag             don't put into sequence on BACKING what is read in sequence\n"
 	"  -o OPT[,OPT...]         mount options of FUSE, such as allow_other\n"
 	"  --help, --version\n"
 	"\n"
@@ -53,7 +54,7 @@ int mls_fuse_options_add_mount_option(struct mls_fuse_options *options, const ch
 	return failed ? MLS_ENOMEM : MLS_OK;
 }
 
-/* These four are ours to know; all others go to libfuse, which refuses what it doesn't know. */
+/* These five are ours to know; all others go to libfuse, which refuses what it doesn't know. */
 static int take_mount_options(struct mls_fuse_options *options, const char *list)
 {
 	char *copy = strdup(list), *rest = copy, *one;
@@ -64,6 +65,8 @@ static int take_mount_options(struct mls_fuse_options *options, const char *list
 			options->read_only = true;
 		else if (strcmp(one, "discard") == 0 || strcmp(one, "nodiscard") == 0)
 			options->no_discard = !(options->discard = *one == 'd');
+		else if (strcmp(one, "nodefrag") == 0)
+			options->no_defrag = true;
 		else if (strcmp(one, "rw") != 0 && *one)
 			err = mls_fuse_options_add_mount_option(options, one, NULL);
 	}

@@ -14,6 +14,7 @@ struct mls_fuse_options {
 	uint64_t cache_bytes;	   /* 0: the default */
 	bool accept_rollback, read_only, strict_sync, foreground;
 	bool discard, no_discard; /* a block device gives free space back; a file doesn't */
+	bool no_defrag;
 };
 
 enum mls_options_verdict {
