@@ -57,6 +57,7 @@ static int close_up(struct mls_cleaner *cleaner, const struct mls_segment_stat *
 	struct mls_seg_info infos[IDLE_VICTIMS];
 	struct mls_moved moved;
 	size_t nr;
+	int err;
 
 	if (room <= stat->live_blocks + stat->live_blocks / IDLE_DEAD_PART + 4 * nr_slots)
 		return 0;
@@ -65,8 +66,9 @@ static int close_up(struct mls_cleaner *cleaner, const struct mls_segment_stat *
 	nr = mls_segment_table_victims(disk->table, max_live, infos, IDLE_VICTIMS);
 	if (nr == 0)
 		return 0;
-	*worked = true;
-	return mls_movers_clean(cleaner->movers, infos, nr, walk, &moved);
+	err = mls_movers_clean(cleaner->movers, infos, nr, walk, &moved);
+	*worked = !err && moved.gain > 0;	/* else trying again at once would be in vain, too */
+	return err;
 }
 
 /*
