@@ -53,8 +53,9 @@ struct mls_defrag {
 	atomic_uchar *read;		/* by window, a bit each */
 	uint8_t *blocks;
 	atomic_uint nr_offers;
-	atomic_bool idle;		/* it is the idle step that reads */
 };
+
+static _Thread_local bool gathering;	/* it is the idle step that reads */
 
 /* ---- What is scattered ---- */
 
@@ -222,21 +223,28 @@ static void queue_job(struct mls_defrag *defrag, struct job *job)
 /* The others are for the idle step, which their windows' bits tell. */
 static bool is_its_turn(struct mls_defrag *defrag)
 {
-	return atomic_load(&defrag->idle) ||
+	return gathering ||
 	       atomic_fetch_add_explicit(&defrag->nr_offers, 1, memory_order_relaxed) % OFFERS_A_MOVE == 0;
+}
+
+/* A job for blocks that lie badly; NULL: not now. */
+static struct job *job_for(struct mls_defrag *defrag)
+{
+	return mls_cleaner_has_plenty(defrag->disk->cleaner) && is_its_turn(defrag) ? take_job(defrag) : NULL;
 }
 
 void mls_defrag_offer(struct mls_defrag *defrag, uint64_t lba, uint32_t nr, const struct mls_index_rec *recs,
 		      const void *plain)
 {
+	bool scattered;
 	struct job *job;
 
 	if (!defrag || nr < MIN_BLOCKS)
 		return;
-	note_window(defrag, lba, true);
-	if (!is_scattered(recs, nr) || !mls_cleaner_has_plenty(defrag->disk->cleaner) || !is_its_turn(defrag))
-		return;
-	job = take_job(defrag);
+	scattered = is_scattered(recs, nr);
+	job = scattered ? job_for(defrag) : NULL;
+	if (!gathering || (scattered && !job))
+		note_window(defrag, lba, true);
 	if (!job)
 		return;
 	job->lba = lba;
@@ -256,7 +264,7 @@ static void wait_until_moved(struct mls_defrag *defrag)
 	pthread_mutex_unlock(&defrag->lock);
 }
 
-/* Reading a scattered window offers it. */
+/* Reading a scattered window offers it; what can't be moved now gets its bit again. */
 static bool gather_window(struct mls_defrag *defrag, uint64_t window)
 {
 	struct mls_disk *disk = defrag->disk;
@@ -266,10 +274,10 @@ static bool gather_window(struct mls_defrag *defrag, uint64_t window)
 
 	if (mls_lsm_get(disk->lsm, lba, nr, recs) || !is_scattered(recs, nr))
 		return false;
+	note_window(defrag, lba, false);
 	if (mls_disk_read_again(disk, lba, nr, defrag->blocks))
 		mls_debug("defrag: LBA %llu on can't be read", (unsigned long long)lba);
 	mls_wipe(defrag->blocks, (size_t)nr * MLS_BLOCK_BYTES);
-	note_window(defrag, lba, false);
 	return true;
 }
 
@@ -277,7 +285,7 @@ bool mls_defrag_idle_step(struct mls_defrag *defrag)
 {
 	unsigned nr_gathered = 0, nr_looks = 0;
 
-	atomic_store(&defrag->idle, true);
+	gathering = true;
 	for (uint64_t i = 0; i < defrag->nr_windows && nr_gathered < WINDOWS_A_STEP && nr_looks < LOOKS_A_STEP; i++) {
 		uint64_t window = defrag->next_window;
 
@@ -292,7 +300,7 @@ bool mls_defrag_idle_step(struct mls_defrag *defrag)
 			wait_until_moved(defrag);
 	}
 	wait_until_moved(defrag);
-	atomic_store(&defrag->idle, false);
+	gathering = false;
 	return nr_gathered > 0;
 }
 
