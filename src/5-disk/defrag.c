@@ -3,8 +3,7 @@
  * defrag.c - puts what is read in sequence back into sequence; see defrag.h.
  *
  * A job's way: a reader copies what it has read into a free job -> the thread looks its LBAs up again -> what is
- * still the version that was read is sealed into the cleaner's stream and moved, if it is the newest still.
- * So a move never brings old data back, and belongs to the current epoch as any write does: a crash undoes it.
+ * still the version that was read is moved (move.h).
  *
  * Windows are WINDOW_BLOCKS large. A bit tells that somebody has read much of one at once; it is taken away when the
  * idle disk gathers that window. So idle work, too, is bounded by what users read.
@@ -17,11 +16,13 @@
 #include <string.h>
 
 #include "5-disk/disk.h"
-#include "5-disk/location.h"
+#include "5-disk/move.h"
 #include "base/buf.h"
 #include "base/checked.h"
 #include "base/err.h"
 #include "base/log.h"
+
+_Static_assert(MLS_CHUNK_IO_BLOCKS <= MLS_MOVES_MAX, "a job is moved at once");
 
 #define JOBS 8u
 #define MIN_BLOCKS 32u			/* a read of fewer says nothing of sequence: a file system reads ahead 128 KiB */
@@ -106,58 +107,22 @@ static bool is_current(const struct mls_index_rec *now, const struct mls_index_r
 	return read->hba != MLS_HBA_NONE && mls_same_version(now, read);
 }
 
-/* nr neighbours from block at on, all of them current when looked up in view. */
-static int move_blocks(struct mls_disk *disk, const struct job *job, uint32_t at, uint32_t nr, uint64_t view,
-		       const struct mls_write_order *order)
-{
-	struct mls_index_rec recs[MLS_CHUNK_IO_BLOCKS];
-	uint64_t olds[MLS_CHUNK_IO_BLOCKS];
-	int err = 0;
-
-	while (nr > 0 && !err) {
-		struct mls_seg_buf *buf;
-		uint32_t slot, got;
-		size_t moved = 0;
-
-		mls_backing_renew(&disk->backing);
-		err = mls_seg_take(disk->writer, MLS_STREAM_CLEAN, nr, atomic_load(&disk->epoch_bound), &buf, &slot,
-				   &got);
-		if (err)
-			return err;
-		for (uint32_t i = 0; i < got; i++) {
-			int e = mls_seg_seal_moved(disk->writer, buf, slot + i, job->lba + at + i,
-						   mls_block_at(job->blocks, at + i), order, &recs[i]);
-
-			olds[i] = job->recs[at + i].hba;
-			err = err ? err : e;
-		}
-		if (!err)
-			err = mls_lsm_move_each(disk->lsm, recs, olds, got, view, &moved);
-		mls_seg_indexed(disk->writer, buf, got);
-		mls_count(&disk->count.defragmented_blocks, moved);
-		at += got;
-		nr -= got;
-	}
-	return err;
-}
-
 /* The order is of before the look: who writes an LBA after it has a later one. */
 static int move_job(struct mls_disk *disk, const struct job *job)
 {
 	struct mls_write_order order = mls_seg_order_of_now(disk->writer);
 	uint64_t view = mls_lsm_view(disk->lsm);
 	struct mls_index_rec now[MLS_CHUNK_IO_BLOCKS];
+	struct mls_move moves[MLS_CHUNK_IO_BLOCKS];
+	uint32_t nr = 0;
 	int err = mls_lsm_get(disk->lsm, job->lba, job->nr, now);
 
-	for (uint32_t at = 0, end; at < job->nr && !err; at = end) {
-		for (end = at; end < job->nr && is_current(&now[end], &job->recs[end]); end++)
-			;
-		if (end > at)
-			err = move_blocks(disk, job, at, end - at, view, &order);
-		else
-			end++;
-	}
-	return err;
+	if (err)
+		return err;
+	for (uint32_t i = 0; i < job->nr; i++)
+		if (is_current(&now[i], &job->recs[i]))
+			moves[nr++] = (struct mls_move){ job->lba + i, now[i].hba, mls_block_at(job->blocks, i), order };
+	return mls_move_blocks(disk, moves, nr, view, &disk->count.defragmented_blocks);
 }
 
 static void *defrag_main(void *arg)

@@ -4,8 +4,6 @@
  *
  * A victim's way: summary -> look each LBA up -> read what is current -> open, seal, put -> cleaned. The index
  * is asked in order of LBA: so each of its blocks is looked at once, and near the one before.
- * A move enters the index only if the moved version is still the newest, so it never brings old data
- * back, and it belongs to the current epoch like any write, so a crash undoes it as a whole.
  *
  * Which slots are live isn't asked of the counts (they lag behind) but of the index itself.
  *
@@ -22,6 +20,7 @@
 
 #include "5-disk/disk.h"
 #include "5-disk/location.h"
+#include "5-disk/move.h"
 #include "base/buf.h"
 #include "base/checked.h"
 #include "base/err.h"
@@ -245,62 +244,27 @@ static int open_block(struct mover *mover, struct victim *victim, uint32_t i, bo
 	return 0;
 }
 
-/* nr opened blocks, by their numbers in current, get new places. */
-static int move_opened(struct mover *mover, const struct victim *victim, const uint32_t *which, uint32_t nr)
-{
-	struct mls_disk *disk = mover->all->disk;
-	struct mls_index_rec recs[BATCH];
-	uint64_t olds[BATCH];
-
-	while (nr > 0) {
-		struct mls_seg_buf *buf;
-		uint32_t slot, got;
-		size_t moved = 0;
-		int err;
-
-		mls_backing_renew(&disk->backing);
-		err = mls_seg_take(disk->writer, MLS_STREAM_CLEAN, nr, atomic_load(&disk->epoch_bound), &buf, &slot,
-				   &got);
-		if (err)
-			return err;
-		for (uint32_t i = 0; i < got; i++) {
-			const struct mls_index_rec *old = &mover->current[which[i]];
-			uint32_t from = slot_of(mover, victim, which[i]);
-			int e = mls_seg_seal_moved(disk->writer, buf, slot + i, old->lba,
-						   mls_block_at(mover->blocks, from), &mover->slots[from].order,
-						   &recs[i]);
-
-			olds[i] = old->hba;
-			err = err ? err : e;
-		}
-		if (!err)
-			err = mls_lsm_move_each(disk->lsm, recs, olds, got, victim->view, &moved);
-		mls_seg_indexed(disk->writer, buf, got);
-		mls_count(&disk->count.moved_blocks, moved);
-		if (err)
-			return err;
-		which += got;
-		nr -= got;
-	}
-	return 0;
-}
-
 static int move_current(struct mover *mover, struct victim *victim)
 {
+	struct mls_disk *disk = mover->all->disk;
 	int err = 0;
 
 	for (uint32_t at = 0; at < victim->nr_current && !err;) {
-		uint32_t which[BATCH], nr = 0;
+		struct mls_move moves[BATCH];
+		uint32_t nr = 0;
 
 		for (; at < victim->nr_current && nr < BATCH && !err; at++) {
+			const struct mls_index_rec *rec = &mover->current[at];
+			uint32_t slot = slot_of(mover, victim, at);
 			bool whole;
 
 			err = open_block(mover, victim, at, &whole);
-			which[nr] = at;
+			moves[nr] = (struct mls_move){ rec->lba, rec->hba, mls_block_at(mover->blocks, slot),
+						       mover->slots[slot].order };
 			nr += whole;
 		}
 		if (!err)
-			err = move_opened(mover, victim, which, nr);
+			err = mls_move_blocks(disk, moves, nr, victim->view, &disk->count.moved_blocks);
 	}
 	return err;
 }
