@@ -74,20 +74,26 @@ static void set_start_room(struct mls_cleaner *cleaner)
  * before a sync, and never in between: a burst of writes shall have all the room there is. What was never synced is
  * moved at any time.
  */
-bool mls_cleaner_may_move_synced(struct mls_cleaner *cleaner)
+static bool may_move_synced(struct mls_cleaner *cleaner)
 {
 	return !cleaner->disk->opts.strict_sync || atomic_load(&cleaner->nr_before_sync) > 0;
+}
+
+size_t mls_cleaner_victims(struct mls_cleaner *cleaner, uint32_t max_live, bool walk, struct mls_seg_info *infos,
+			   size_t max)
+{
+	struct mls_victim_choice choice = { .max_live = max_live, .unsynced_only = !may_move_synced(cleaner),
+					    .later_too = walk };
+
+	return mls_segment_table_victims(cleaner->disk->table, &choice, infos, max);
 }
 
 /* The best few victims; *gain: blocks that they seem to give, by their counts. walk: those without summary, too. */
 static size_t pick_victims(struct mls_cleaner *cleaner, struct mls_seg_info *infos, bool walk, uint64_t *gain)
 {
 	uint32_t nr_slots = mls_segment_slots(cleaner->disk->sb.geo.run_blocks);
-	size_t nr;
+	size_t nr = mls_cleaner_victims(cleaner, nr_slots - 1, walk, infos, VICTIMS_MAX);
 
-	mls_segment_table_unsynced_only(cleaner->disk->table, !mls_cleaner_may_move_synced(cleaner));
-	mls_segment_table_no_summary_too(cleaner->disk->table, walk);
-	nr = mls_segment_table_victims(cleaner->disk->table, nr_slots - 1, infos, VICTIMS_MAX);
 	*gain = 0;
 	for (size_t i = 0; i < nr; i++)
 		*gain += nr_slots - infos[i].live;

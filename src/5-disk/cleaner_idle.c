@@ -61,9 +61,7 @@ static int close_up(struct mls_cleaner *cleaner, const struct mls_segment_stat *
 
 	if (room <= stat->live_blocks + stat->live_blocks / IDLE_DEAD_PART + 4 * nr_slots)
 		return 0;
-	mls_segment_table_unsynced_only(disk->table, !mls_cleaner_may_move_synced(cleaner));
-	mls_segment_table_no_summary_too(disk->table, walk);
-	nr = mls_segment_table_victims(disk->table, max_live, infos, IDLE_VICTIMS);
+	nr = mls_cleaner_victims(cleaner, max_live, walk, infos, IDLE_VICTIMS);
 	if (nr == 0)
 		return 0;
 	err = mls_movers_clean(cleaner->movers, infos, nr, walk, &moved);

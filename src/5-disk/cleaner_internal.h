@@ -54,8 +54,10 @@ struct mls_cleaner {
 
 /* By the counts; what is known to be hidden isn't. */
 uint64_t mls_cleaner_live_blocks(struct mls_cleaner *cleaner);
-/* Is it allowed to move what the last synced state has? */
-bool mls_cleaner_may_move_synced(struct mls_cleaner *cleaner);
+/* Segments with at most max_live live blocks that may be emptied now, fewest live first; walk: those without a summary,
+ * too. Returns how many. */
+size_t mls_cleaner_victims(struct mls_cleaner *cleaner, uint32_t max_live, bool walk, struct mls_seg_info *infos,
+			   size_t max);
 /* Have the index tell what it hides. */
 void mls_cleaner_learn_hidden(struct mls_cleaner *cleaner);
 /* All of the index; *progress: records were dropped. */

@@ -240,7 +240,7 @@ static bool gather_window(struct mls_defrag *defrag, uint64_t window)
 	if (mls_lsm_get(disk->lsm, lba, nr, recs) || !is_scattered(recs, nr))
 		return false;
 	note_window(defrag, lba, false);
-	if (mls_disk_read_again(disk, lba, nr, defrag->blocks))
+	if (mls_disk_read_chunk(disk, lba, nr, defrag->blocks))
 		mls_debug("defrag: LBA %llu on can't be read", (unsigned long long)lba);
 	mls_wipe(defrag->blocks, (size_t)nr * MLS_BLOCK_BYTES);
 	return true;

@@ -115,8 +115,8 @@ void mls_disk_session_totals(void *disk, struct mls_totals *totals);
  * segment that has been freed since; look the LBA up again. out is block-aligned. */
 MLS_MUST_CHECK int mls_disk_read_rec(struct mls_disk *disk, const struct mls_index_rec *rec, void *out);
 
-/* disk_io.c: up to MLS_CHUNK_IO_BLOCKS blocks that no user asked for now. out is block-aligned. */
-MLS_MUST_CHECK int mls_disk_read_again(struct mls_disk *disk, uint64_t lba, uint32_t nr, void *out);
+/* disk_io.c: up to MLS_CHUNK_IO_BLOCKS blocks, for whoever wants them; not counted as a user's. out is block-aligned. */
+MLS_MUST_CHECK int mls_disk_read_chunk(struct mls_disk *disk, uint64_t lba, uint32_t nr, uint8_t *out);
 
 /* disk_io.c: there was no space. Have the cleaner make some; 0: try again. Not with a lock that a sync may want.
  * since: as for mls_cleaner_wait. */

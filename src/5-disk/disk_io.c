@@ -82,7 +82,7 @@ static int read_block(struct mls_disk *disk, uint64_t lba, void *out, struct mls
 	return err ? err : integrity_error(disk, rec);
 }
 
-/* What one call of read_chunk works on. */
+/* What one call of mls_disk_read_chunk works on. */
 struct read_job {
 	struct mls_index_rec recs[MLS_CHUNK_IO_BLOCKS];
 	struct mls_seg_pin pins[MLS_CHUNK_IO_BLOCKS];
@@ -156,7 +156,7 @@ static void job_sort(struct mls_disk *disk, struct read_job *job, uint32_t nr, u
 	}
 }
 
-static int read_chunk(struct mls_disk *disk, uint64_t lba, uint32_t nr, uint8_t *out)
+int mls_disk_read_chunk(struct mls_disk *disk, uint64_t lba, uint32_t nr, uint8_t *out)
 {
 	struct read_job job;
 	int err = look_up(disk, lba, nr, job.recs);
@@ -185,11 +185,6 @@ static int read_chunk(struct mls_disk *disk, uint64_t lba, uint32_t nr, uint8_t 
 	return err;
 }
 
-int mls_disk_read_again(struct mls_disk *disk, uint64_t lba, uint32_t nr, void *out)
-{
-	return read_chunk(disk, lba, nr, out);
-}
-
 /* Part of one block. */
 static int read_part(struct mls_disk *disk, uint64_t lba, uint32_t from, uint32_t bytes, uint8_t *out)
 {
@@ -211,7 +206,7 @@ static int read_unaligned(struct mls_disk *disk, uint64_t lba, uint32_t nr, uint
 
 	if (!bounce)
 		return MLS_ENOMEM;
-	err = read_chunk(disk, lba, nr, bounce);
+	err = mls_disk_read_chunk(disk, lba, nr, bounce);
 	if (!err)
 		memcpy(out, bounce, (size_t)nr * MLS_BLOCK_BYTES);
 	mls_blocks_free(bounce);
@@ -239,7 +234,7 @@ int mls_disk_read(struct mls_disk *disk, uint64_t offset, void *buf, size_t byte
 		} else {
 			done = (size_t)nr * MLS_BLOCK_BYTES;
 			err = (uintptr_t)out % MLS_BLOCK_BYTES ? read_unaligned(disk, lba, nr, out)
-							       : read_chunk(disk, lba, nr, out);
+							       : mls_disk_read_chunk(disk, lba, nr, out);
 		}
 		out += done;
 		offset += done;

@@ -277,7 +277,7 @@ static int empty_pinned(struct mover *mover, struct victim *victim)
 	if (!err)
 		err = find_by_summary(mover, victim);
 	if (err == MLS_ENOENT && !mover->all->walk) {
-		mls_segment_table_has_no_summary(disk->table, victim->info.run, victim->info.birth);
+		mls_segment_table_spare(disk->table, victim->info.run, victim->info.birth, MLS_SPARED_FOR_LATER);
 		victim->walk_left = true;
 		return 0;
 	}
@@ -290,7 +290,7 @@ static int empty_pinned(struct mover *mover, struct victim *victim)
 	if (err)
 		return err;
 	if (victim->damaged) {
-		mls_segment_table_spare(disk->table, victim->info.run, victim->info.birth);
+		mls_segment_table_spare(disk->table, victim->info.run, victim->info.birth, MLS_SPARED_FOR_GOOD);
 		return 0;
 	}
 	mls_segment_table_cleaned(disk->table, victim->info.run, victim->info.birth,

@@ -329,16 +329,10 @@ void mls_segment_table_cut(struct mls_segment_table *table, bool begins)
 	pthread_mutex_unlock(&table->lock);
 }
 
-void mls_segment_table_unsynced_only(struct mls_segment_table *table, bool only)
+size_t mls_segment_table_victims(struct mls_segment_table *table, const struct mls_victim_choice *choice,
+				 struct mls_seg_info *infos, size_t max)
 {
-	pthread_mutex_lock(&table->lock);
-	table->unsynced_only = only;
-	pthread_mutex_unlock(&table->lock);
-}
-
-size_t mls_segment_table_victims(struct mls_segment_table *table, uint32_t max_live, struct mls_seg_info *infos,
-				 size_t max)
-{
+	enum mls_seg_spared spared_most = choice->later_too ? MLS_SPARED_FOR_LATER : MLS_SPARED_NOT;
 	size_t nr = 0;
 
 	pthread_mutex_lock(&table->lock);
@@ -347,11 +341,9 @@ size_t mls_segment_table_victims(struct mls_segment_table *table, uint32_t max_l
 		uint32_t live = entry->live_mem + entry->live_sst - mls_seg_hidden(entry);
 		size_t at;
 
-		if (table->unsynced_only && !is_unsynced(table, entry))
+		if (choice->unsynced_only && !is_unsynced(table, entry))
 			continue;
-		if (entry->no_summary && !table->no_summary_too)
-			continue;
-		if (entry->state != MLS_SEG_CLOSED || entry->spared || live > max_live ||
+		if (entry->state != MLS_SEG_CLOSED || entry->spared > spared_most || live > choice->max_live ||
 		    (nr == max && live >= infos[nr - 1].live))
 			continue;
 		at = nr < max ? nr++ : nr - 1;
@@ -379,26 +371,11 @@ void mls_segment_table_cleaned(struct mls_segment_table *table, uint64_t run, ui
 	pthread_mutex_unlock(&table->lock);
 }
 
-void mls_segment_table_spare(struct mls_segment_table *table, uint64_t run, uint64_t birth)
+void mls_segment_table_spare(struct mls_segment_table *table, uint64_t run, uint64_t birth, enum mls_seg_spared spared)
 {
 	pthread_mutex_lock(&table->lock);
 	if (table->entries[run].birth == birth)
-		table->entries[run].spared = true;
-	pthread_mutex_unlock(&table->lock);
-}
-
-void mls_segment_table_has_no_summary(struct mls_segment_table *table, uint64_t run, uint64_t birth)
-{
-	pthread_mutex_lock(&table->lock);
-	if (table->entries[run].birth == birth)
-		table->entries[run].no_summary = true;
-	pthread_mutex_unlock(&table->lock);
-}
-
-void mls_segment_table_no_summary_too(struct mls_segment_table *table, bool too)
-{
-	pthread_mutex_lock(&table->lock);
-	table->no_summary_too = too;
+		table->entries[run].spared = (uint8_t)spared;
 	pthread_mutex_unlock(&table->lock);
 }
 

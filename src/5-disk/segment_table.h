@@ -96,16 +96,21 @@ struct mls_seg_info {
 	enum mls_seg_state state;
 };
 
-/* Up to max closed segments with live <= max_live, fewest live first. Returns how many. */
-size_t mls_segment_table_victims(struct mls_segment_table *table, uint32_t max_live,
+enum mls_seg_spared {
+	MLS_SPARED_NOT,
+	MLS_SPARED_FOR_LATER,		/* it has no summary (it was open at a crash): to empty it takes long */
+	MLS_SPARED_FOR_GOOD,		/* a damaged block keeps it from being emptied */
+};
+
+struct mls_victim_choice {
+	uint32_t max_live;
+	bool unsynced_only;		/* those that no sync can have a block of: free as soon as they are cleaned */
+	bool later_too;			/* those that are spared for later, too */
+};
+
+/* Up to max closed segments, fewest live first. Returns how many. */
+size_t mls_segment_table_victims(struct mls_segment_table *table, const struct mls_victim_choice *choice,
 				 struct mls_seg_info *infos, size_t max);
-
-/* From now on victims are only those that no sync can have a block of: they are free as soon as they are cleaned. */
-void mls_segment_table_unsynced_only(struct mls_segment_table *table, bool only);
-
-/* Its summary isn't there: it was open at a crash. From now on it is a victim only if those were asked for, too. */
-void mls_segment_table_has_no_summary(struct mls_segment_table *table, uint64_t run, uint64_t birth);
-void mls_segment_table_no_summary_too(struct mls_segment_table *table, bool too);
 
 /* Around each cut of the index, so that the table knows which segments are older than it. */
 void mls_segment_table_cut(struct mls_segment_table *table, bool begins);
@@ -114,8 +119,8 @@ void mls_segment_table_cut(struct mls_segment_table *table, bool begins);
  * of it was ever in a sync. */
 void mls_segment_table_cleaned(struct mls_segment_table *table, uint64_t run, uint64_t birth, uint64_t epoch);
 
-/* A damaged block keeps this segment from being cleaned: never a victim again while it is open. */
-void mls_segment_table_spare(struct mls_segment_table *table, uint64_t run, uint64_t birth);
+/* Until the disk is closed. */
+void mls_segment_table_spare(struct mls_segment_table *table, uint64_t run, uint64_t birth, enum mls_seg_spared spared);
 
 /* A sync is complete. Returns how many cleaned runs became free. */
 size_t mls_segment_table_committed(struct mls_segment_table *table, uint64_t epoch);

@@ -24,8 +24,7 @@ struct seg_entry {
 	uint32_t hidden;		/* of live_sst: known to be hidden by newer records. A hint */
 	uint8_t state;			/* enum mls_seg_state */
 	bool journaled;
-	bool spared;			/* damaged: not a victim */
-	bool no_summary;		/* what is live in it takes a walk over the index: a victim at leisure */
+	uint8_t spared;			/* enum mls_seg_spared */
 };
 
 /* In the middle of a transaction there may be more of them than records. */
@@ -66,8 +65,6 @@ struct mls_segment_table {
 	struct life_list cleaned;		/* waiting for a sync */
 	unsigned nr_prepared;
 	uint64_t cut_marks;			/* +1 before each cut and +1 behind it: even in between */
-	bool unsynced_only;			/* victims: only what can be freed without a sync */
-	bool no_summary_too;			/* victims: also those without a summary */
 	bool loading;
 	uint64_t nr_segments, live_blocks, hidden_blocks;
 	int (*before_commit)(void *arg);
