@@ -266,7 +266,8 @@ count() {
 		END { print sum + 0 }' "$log"
 }
 
-# step NAME FUNCTION... : one line, and the end of the log if it failed
+# step NAME FUNCTION... : one line, and the end of the log if it failed. What fails is counted, and the steps go on that
+# don't need it; step_ok tells of the last one.
 step() {
 	local name=$1 began=$SECONDS log=$logs/$1.log ok=PASS nr_failed
 
@@ -286,7 +287,7 @@ step() {
 		tail -n 40 "$log" | sed 's/^/    /'
 		say "    (all of it: $log)"
 	fi
-	[ "$ok" = PASS ]
+	step_ok=$([ "$ok" = FAIL ] || echo yes)
 }
 
 # Logs of failed tests go into the step's own log.
@@ -349,20 +350,28 @@ end_to_end() {
 	MLS_E2E=1 run_check "$build" check-e2e
 }
 
+# The builds, one by one, and what each of them checks.
+check_builds() {
+	step unit build_and_check "$build" --enable-werror
+	if [ -n "$step_ok" ]; then
+		step end-to-end end_to_end
+	fi
+	step address address
+	if [ -n "$step_ok" ]; then
+		step fuzz fuzz
+	fi
+	step thread build_and_check_threads "$build/thread" --enable-werror --enable-sanitizers=thread
+	step distcheck distcheck
+}
+
 check() {
 	local began=$SECONDS
 
 	need_root check
-	step packages install_for_check "${packages_build[@]}" "${packages_check[@]}" || true
-	if step bootstrap bootstrap; then
-		if step unit build_and_check "$build" --enable-werror; then
-			step end-to-end end_to_end || true
-		fi
-		if step address address; then
-			step fuzz fuzz || true
-		fi
-		step thread build_and_check_threads "$build/thread" --enable-werror --enable-sanitizers=thread || true
-		step distcheck distcheck || true
+	step packages install_for_check "${packages_build[@]}" "${packages_check[@]}"
+	step bootstrap bootstrap
+	if [ -n "$step_ok" ]; then
+		check_builds
 	fi
 	give_back
 	say "$((SECONDS - began)) s in all"
