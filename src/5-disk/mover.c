@@ -70,6 +70,7 @@ struct victim {
 	bool has_blocks;		/* all of them are in mover->blocks */
 	bool damaged;
 	bool walk_left;			/* it has no summary, and nobody wants to walk */
+	bool left;			/* a sync came between */
 };
 
 static uint64_t victim_loc(struct mls_disk *disk, const struct mls_seg_info *info, uint32_t slot)
@@ -226,17 +227,40 @@ static int read_current(struct mover *mover, const struct victim *victim)
 
 /* ---- Moving it ---- */
 
-/* Open block i in place. *whole false: it isn't what was written; it stays where it is, and its reader
- * gets the error. */
+/* Has the victim got blocks by now that a sync may need? Then to empty it would take room now, and give some only
+ * after the next sync. */
+static bool is_left_alone(struct mover *mover, const struct victim *victim)
+{
+	return victim->info.unsynced_only &&
+	       !mls_segment_table_is_unsynced(mover->all->disk->table, victim->info.run, victim->info.birth);
+}
+
+/* Block i doesn't open. Is it of no interest any more, since newer versions of all blocks have ended the victim, and
+ * another segment is there now? */
+static int is_overwritten(struct mover *mover, uint32_t i, bool *overwritten)
+{
+	struct mls_index_rec now = { 0 };
+	int err = mls_lsm_get(mover->all->disk->lsm, mover->current[i].lba, 1, &now);
+
+	*overwritten = !err && !mls_same_version(&mover->current[i], &now);
+	return err;
+}
+
+/* Open block i in place. *whole false: there's nothing to move. If it isn't what was written, it stays where it is, and
+ * its reader gets the error. */
 static int open_block(struct mover *mover, struct victim *victim, uint32_t i, bool *whole)
 {
 	const struct mls_index_rec *rec = &mover->current[i];
 	uint32_t slot = slot_of(mover, victim, i);
 	uint8_t *block = mls_block_at(mover->blocks, slot);
 	int err = mls_data_open(victim->pin.key, victim->pin.birth, slot, rec->lba, block, block, rec->tag);
+	bool overwritten;
 
 	*whole = !err;
 	if (err != MLS_EAUTH)
+		return err;
+	err = is_overwritten(mover, i, &overwritten);
+	if (err || overwritten)
 		return err;
 	victim->damaged = true;
 	mls_error("cleaner: LBA %llu at HBA %llu isn't what was written there; left in place",
@@ -253,6 +277,9 @@ static int move_current(struct mover *mover, struct victim *victim)
 		struct mls_move moves[BATCH];
 		uint32_t nr = 0;
 
+		victim->left = is_left_alone(mover, victim);
+		if (victim->left)
+			return 0;
 		for (; at < victim->nr_current && nr < BATCH && !err; at++) {
 			const struct mls_index_rec *rec = &mover->current[at];
 			uint32_t slot = slot_of(mover, victim, at);
@@ -272,8 +299,12 @@ static int move_current(struct mover *mover, struct victim *victim)
 static int empty_pinned(struct mover *mover, struct victim *victim)
 {
 	struct mls_disk *disk = mover->all->disk;
-	int err = read_whole(mover, victim);
+	int err;
 
+	victim->left = is_left_alone(mover, victim);
+	if (victim->left)
+		return 0;
+	err = read_whole(mover, victim);
 	if (!err)
 		err = find_by_summary(mover, victim);
 	if (err == MLS_ENOENT && !mover->all->walk) {
@@ -287,7 +318,7 @@ static int empty_pinned(struct mover *mover, struct victim *victim)
 		err = read_current(mover, victim);
 	if (!err)
 		err = move_current(mover, victim);
-	if (err)
+	if (err || victim->left)
 		return err;
 	if (victim->damaged) {
 		mls_segment_table_spare(disk->table, victim->info.run, victim->info.birth, MLS_SPARED_FOR_GOOD);
@@ -310,7 +341,7 @@ static int empty_segment(struct mover *mover, const struct mls_seg_info *info, u
 		mls_segment_table_unpin(&victim.pin);
 	}				/* else it was freed meanwhile: nothing in it is current */
 	*walk_left = victim.walk_left;
-	*gain = err || victim.walk_left ? 0 : mls_segment_slots(disk->sb.geo.run_blocks) - victim.nr_current;
+	*gain = err || victim.walk_left || victim.left ? 0 : mls_segment_slots(disk->sb.geo.run_blocks) - victim.nr_current;
 	return err;
 }
 

@@ -321,6 +321,17 @@ static bool is_unsynced(const struct mls_segment_table *table, const struct seg_
 	return entry->cut_marks == table->cut_marks && table->cut_marks % 2 == 1;
 }
 
+bool mls_segment_table_is_unsynced(struct mls_segment_table *table, uint64_t run, uint64_t birth)
+{
+	const struct seg_entry *entry = &table->entries[run];
+	bool unsynced;
+
+	pthread_mutex_lock(&table->lock);
+	unsynced = entry->birth == birth && is_unsynced(table, entry);
+	pthread_mutex_unlock(&table->lock);
+	return unsynced;
+}
+
 void mls_segment_table_cut(struct mls_segment_table *table, bool begins)
 {
 	pthread_mutex_lock(&table->lock);
@@ -349,7 +360,7 @@ size_t mls_segment_table_victims(struct mls_segment_table *table, const struct m
 		at = nr < max ? nr++ : nr - 1;
 		for (; at > 0 && infos[at - 1].live > live; at--)
 			infos[at] = infos[at - 1];
-		infos[at] = (struct mls_seg_info){ run, entry->birth, live, MLS_SEG_CLOSED };
+		infos[at] = (struct mls_seg_info){ run, entry->birth, live, MLS_SEG_CLOSED, choice->unsynced_only };
 	}
 	pthread_mutex_unlock(&table->lock);
 	return nr;
@@ -421,8 +432,8 @@ struct mls_seg_info mls_segment_table_info(struct mls_segment_table *table, uint
 	struct mls_seg_info info;
 
 	pthread_mutex_lock(&table->lock);
-	info = (struct mls_seg_info){ run, entry->birth, entry->live_mem + entry->live_sst,
-				      (enum mls_seg_state)entry->state };
+	info = (struct mls_seg_info){ .run = run, .birth = entry->birth, .live = entry->live_mem + entry->live_sst,
+				      .state = (enum mls_seg_state)entry->state };
 	pthread_mutex_unlock(&table->lock);
 	return info;
 }

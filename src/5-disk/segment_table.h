@@ -94,6 +94,7 @@ struct mls_seg_info {
 	uint64_t run, birth;
 	uint32_t live;
 	enum mls_seg_state state;
+	bool unsynced_only;		/* of a victim: how it was chosen, see mls_victim_choice */
 };
 
 enum mls_seg_spared {
@@ -111,6 +112,9 @@ struct mls_victim_choice {
 /* Up to max closed segments, fewest live first. Returns how many. */
 size_t mls_segment_table_victims(struct mls_segment_table *table, const struct mls_victim_choice *choice,
 				 struct mls_seg_info *infos, size_t max);
+
+/* Is it still so that no sync can have a block of this life? */
+bool mls_segment_table_is_unsynced(struct mls_segment_table *table, uint64_t run, uint64_t birth);
 
 /* Around each cut of the index, so that the table knows which segments are older than it. */
 void mls_segment_table_cut(struct mls_segment_table *table, bool begins);

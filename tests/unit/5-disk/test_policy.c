@@ -331,6 +331,13 @@ END_TEST
 
 /* ---- strict ---- */
 
+/* What the disk says of an honest device is no alarm: nothing is damaged. */
+static void no_alarm(void *arg, enum mls_log_level level, const char *message)
+{
+	(void)arg;
+	ck_assert_msg(level != MLS_LOG_ERROR, "%s", message);
+}
+
 /* Random overwrites until there is no space; how many. */
 static uint64_t overwrite_until_full(struct policy *p, uint64_t nr_live)
 {
@@ -353,6 +360,7 @@ START_TEST(strict_answers_no_space_and_keeps_what_was_synced)
 	uint64_t *synced = calloc(DISK_BLOCKS, sizeof *synced), nr_live = DISK_BLOCKS * 3 / 4;
 
 	ck_assert(p && synced);
+	mls_set_logger(no_alarm, NULL);
 	policy_init(p, true, _i == 0);
 	for (uint64_t lba = 0; lba < nr_live; lba++)
 		ck_assert_int_eq(policy_write(p, lba), 0);
@@ -462,7 +470,8 @@ START_TEST(strict_takes_a_burst_that_fits)
 		ck_assert_msg(nr + 8 * 15 >= room * 9 / 10, "round %u: room for %llu blocks, no space after %llu", round,
 			      (unsigned long long)room, (unsigned long long)nr);
 		mls_segment_table_stat(p->disk->table, &stat);
-		ck_assert_uint_eq(stat.nr_cleaned_waiting, 0);	/* nothing was spent on what only a sync frees */
+		/* Nothing was spent on what only a sync frees, but what each of four threads was just about to end. */
+		ck_assert_uint_le(stat.nr_cleaned_waiting, 4);
 		ck_assert_int_eq(mls_disk_sync(p->disk), 0);
 		for (unsigned i = 0; i < round * 20; i++)
 			ck_assert_int_eq(policy_write(p, test_rand_below(&p->r, nr_live)), 0);
