@@ -475,19 +475,21 @@ static int next_hole(struct mls_disk *disk, uint64_t lba, uint64_t *found)
 	return 0;
 }
 
-/* Behind what is about to be buried. */
+/* Behind what is about to be buried. What the index has found may be buried a moment later: so it is looked up in the
+ * right order once more. */
 static int next_data(struct mls_disk *disk, uint64_t lba, uint64_t *found)
 {
-	uint64_t until;
-	int err;
+	struct mls_index_rec rec = { .hba = MLS_HBA_NONE };
+	int err = 0;
 
-	do {
+	while (!err && rec.hba == MLS_HBA_NONE) {
 		lba = mls_buried_until(disk->burier, lba);
 		if (lba >= disk->nr_blocks)
 			return MLS_ENOENT;
 		err = mls_lsm_next_mapped(disk->lsm, lba, disk->nr_blocks, &lba);
-		until = err ? lba : mls_buried_until(disk->burier, lba);
-	} while (until > lba);
+		if (!err)
+			err = look_up(disk, lba, 1, &rec);
+	}
 	*found = lba;
 	return err;
 }

@@ -4,6 +4,8 @@
 #include <time.h>
 
 #include "0-bio/block_dev.h"
+#include "5-disk/bury.h"
+#include "5-disk/disk.h"
 #include "base/checked.h"
 #include "tests/lib/fault_dev.h"
 #include "tests/lib/test_rand.h"
@@ -214,6 +216,32 @@ START_TEST(large_discards_look_done_at_once)
 	ck_assert_int_eq(mls_disk_close(disk), 0);
 	fixture_release(&f);
 	free(version);
+}
+END_TEST
+
+/* Goal: while the thread buries what was discarded, a seek never finds data there. Method: blocks here and there, so that
+ * the index is asked where the next one is while the thread is just about to bury that. */
+START_TEST(a_seek_finds_no_data_that_is_being_buried)
+{
+	uint64_t nr = 32 * MIB / MLS_BLOCK_BYTES, found, nr_seeks = 0;
+	struct disk_fixture f;
+	struct mls_disk *disk;
+
+	fixture_init(&f, 32 * MIB, 0);
+	f.opts.inline_work = false;
+	disk = fixture_open(&f);
+	for (unsigned round = 1; round <= 30; round++) {
+		for (uint64_t lba = round % 8; lba < nr; lba += 8)
+			ck_assert_int_eq(block_write(disk, lba, round), 0);
+		ck_assert_int_eq(mls_disk_discard(disk, 0, nr * MLS_BLOCK_BYTES), 0);
+		do {
+			ck_assert_int_eq(mls_disk_seek(disk, 0, true, &found), MLS_ENOENT);
+			nr_seeks++;
+		} while (mls_bury_pending(disk->burier) > 0);
+	}
+	ck_assert_uint_gt(nr_seeks, 30);	/* more than one a round: some met the thread at work */
+	ck_assert_int_eq(mls_disk_close(disk), 0);
+	fixture_release(&f);
 }
 END_TEST
 
@@ -598,6 +626,7 @@ int main(void)
 	tc = tcase_create("discards");
 	tcase_set_timeout(tc, 120);
 	tcase_add_loop_test(tc, large_discards_look_done_at_once, 0, 2);
+	tcase_add_test(tc, a_seek_finds_no_data_that_is_being_buried);
 	tcase_add_loop_test(tc, what_a_large_discard_frees_is_usable_at_once, 0, 2);
 	tcase_add_loop_test(tc, a_full_disk_can_be_discarded_and_synced, 0, 8);
 	suite_add_tcase(s, tc);
