@@ -287,6 +287,11 @@ uint64_t mls_tx_store_nr_chunks(struct mls_tx_store *store)
 	return nr_chunks;
 }
 
+uint64_t mls_tx_store_nr_free(struct mls_tx_store *store)
+{
+	return mls_chunk_alloc_nr_free(store->alloc);
+}
+
 int mls_tx_store_drop_edit(struct mls_tx_store *store, uint64_t id, struct mls_edit_group *group)
 {
 	uint8_t edit[MLS_LOG_ID_EDIT_BYTES];

@@ -84,5 +84,7 @@ int mls_tx_store_list(struct mls_tx_store *store, int bucket,
 
 /* Runs of committed logs, and of deleted ones that are still read. */
 uint64_t mls_tx_store_nr_chunks(struct mls_tx_store *store);
+/* Runs that nobody has: a log may take them all. */
+uint64_t mls_tx_store_nr_free(struct mls_tx_store *store);
 
 #endif

@@ -4,7 +4,7 @@
  *
  * What is picked, in this order:
  *   level 0, committed     MLS_LSM_L0_COMPACT tables or more: all of them, and what they overlap in
- *                          level 1 -> level 1
+ *                          level 1 -> level 1; short of free runs, fewer
  *   level n > 0 too large  one table, round robin, and what it overlaps in level n + 1 -> level n + 1
  *   level 0, uncommitted   more than MLS_LSM_L0_UNCOMMITTED of an epoch -> one table of the same epoch
  *
@@ -32,6 +32,7 @@
 #define AHEAD_BLOCKS 128u	/* a read waits behind megabytes of segments: better few of them */
 #define LEVEL_FACTOR 10u
 #define LEVEL_1_MEMTABLES 4u
+#define SMALL_TABLES_PART 8u	/* of the free runs: tables that don't fill theirs may take as many */
 #define JOIN_MAX 8u		/* small neighbours on each side */
 
 /* ---- Policy ---- */
@@ -90,6 +91,23 @@ static void join_small(const struct mls_lsm *lsm, unsigned level, unsigned *from
 			break;
 }
 
+/* Runs that it takes before it gives any back. */
+static uint64_t runs_needed(const struct mls_compaction *c)
+{
+	uint64_t nr_records = 0;
+
+	for (unsigned i = c->newer_from; i < c->newer_to; i++)
+		nr_records += c->set->tables[i].meta.info.nr_records;
+	for (unsigned i = c->older_from; i < c->older_to; i++)
+		nr_records += c->set->tables[i].meta.info.nr_records;
+	return mls_div_round_up(nr_records, c->max_records);
+}
+
+static bool fits(const struct mls_lsm *lsm, const struct mls_compaction *c)
+{
+	return runs_needed(c) <= mls_tx_store_nr_free(lsm->store);
+}
+
 /* [from, to) of the level above, and what it overlaps in out_level, become tables of out_level. */
 static void plan_down(struct mls_lsm *lsm, struct mls_compaction *c, unsigned from, unsigned to, uint8_t out_level)
 {
@@ -112,6 +130,8 @@ static void plan_down(struct mls_lsm *lsm, struct mls_compaction *c, unsigned fr
 		c->out_epoch = mls_max_u64(c->out_epoch, set->tables[i].meta.epoch);
 	MLS_INVARIANT(c->out_epoch <= lsm->committed);
 	c->max_records = lsm->opts.table_records;
+	if (runs_needed(c) > mls_tx_store_nr_free(lsm->store) / SMALL_TABLES_PART)
+		c->max_records = lsm->opts.run_records;
 	c->keep_tombstones = hides_deeper(set, out_level, min_lba, max_lba);
 }
 
@@ -126,6 +146,38 @@ static void plan_one_table(struct mls_lsm *lsm, struct mls_compaction *c, unsign
 		i = from;
 	lsm->cursors[level] = set->tables[i].meta.info.max_lba + 1;
 	plan_down(lsm, c, i, i + 1, (uint8_t)(level + 1));
+}
+
+/* One table of a deeper level, if that fits. */
+static bool plan_deeper_that_fits(struct mls_lsm *lsm, struct mls_compaction *c)
+{
+	for (unsigned level = MLS_NR_LEVELS - 2; level > 0; level--) {
+		if (mls_table_set_level_nr(lsm->tables, level) == 0)
+			continue;
+		plan_one_table(lsm, c, level);
+		if (fits(lsm, c))
+			return true;
+		mls_table_set_put(c->set);
+	}
+	return false;
+}
+
+/* All committed tables of level 0; where that takes more runs than are free, the oldest of them, or what makes level 1
+ * smaller. */
+static void plan_level_0(struct mls_lsm *lsm, struct mls_compaction *c)
+{
+	unsigned from = first_committed(lsm, lsm->tables), to = lsm->tables->first[1];
+
+	plan_down(lsm, c, from, to, 1);
+	while (!fits(lsm, c) && from + 1 < to) {
+		mls_table_set_put(c->set);
+		plan_down(lsm, c, ++from, to, 1);
+	}
+	if (!fits(lsm, c)) {
+		mls_table_set_put(c->set);
+		if (!plan_deeper_that_fits(lsm, c))
+			plan_down(lsm, c, from, to, 1);
+	}
 }
 
 /* Uncommitted tables of the newest epoch. */
@@ -191,7 +243,7 @@ bool mls_compaction_pick_locked(struct mls_lsm *lsm, struct mls_compaction *c)
 
 	switch (what_is_due(lsm, &level)) {
 	case DUE_LEVEL_0:
-		plan_down(lsm, c, first_committed(lsm, lsm->tables), lsm->tables->first[1], 1);
+		plan_level_0(lsm, c);
 		return true;
 	case DUE_DEEPER:
 		plan_one_table(lsm, c, level);
@@ -213,7 +265,7 @@ bool mls_compaction_pick_any_locked(struct mls_lsm *lsm, struct mls_compaction *
 	if (!lsm->opened || lsm->err)
 		return false;
 	if (mls_lsm_committed_l0_locked(lsm) > 0) {
-		plan_down(lsm, c, first_committed(lsm, set), set->first[1], 1);
+		plan_level_0(lsm, c);
 		return true;
 	}
 	while (deepest > 1 && mls_table_set_level_nr(set, deepest) == 0)

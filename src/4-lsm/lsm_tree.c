@@ -23,6 +23,7 @@
 
 #define NEXT_WINDOW 256u	/* LBAs that next looks up at once */
 #define MAX_DELAY_NS 100000000u	/* of one put */
+#define FLUSH_TABLES 3u		/* a committed and an uncommitted one, and what a compaction rounds up */
 #define BLOCK_DELAY_NS 1000000u	/* per record, when level 0 is nearly at its limit */
 
 /* ---- Life ---- */
@@ -118,6 +119,8 @@ int mls_lsm_new(struct mls_lsm **out, struct mls_tx_store *store, struct mls_jou
 	lsm->opts = *opts;
 	if (lsm->opts.table_records == 0)
 		lsm->opts.table_records = opts->memtable_records;
+	if (lsm->opts.run_records == 0)
+		lsm->opts.run_records = lsm->opts.table_records;
 	lsm->next_age = 1;
 	mls_lsm_state_init(&lsm->state);
 	pthread_mutex_init(&lsm->compact_lock, NULL);
@@ -159,11 +162,24 @@ void mls_lsm_free(struct mls_lsm *lsm)
 
 /* ---- Put ---- */
 
+/* Would flushes soon take the runs that the compaction of level 0 needs before it frees any? */
+static bool short_of_runs_locked(const struct mls_lsm *lsm)
+{
+	const struct mls_table_set *set = lsm->tables;
+	uint64_t nr_records = set->level_records[0] + set->level_records[1] + lsm->opts.memtable_records;
+
+	return mls_tx_store_nr_free(lsm->store) <
+	       mls_div_round_up(nr_records, lsm->opts.run_records) + FLUSH_TABLES;
+}
+
 /* Is level 0 so full that puts must wait, and is somebody there who can help? */
 static bool stalled_locked(const struct mls_lsm *lsm)
 {
-	return lsm->has_compactor && !lsm->compact_blocked && !lsm->stopping &&
-	       mls_lsm_committed_l0_locked(lsm) > MLS_LSM_L0_STOP;
+	unsigned nr_l0 = mls_lsm_committed_l0_locked(lsm);
+
+	if (!lsm->has_compactor || lsm->compact_blocked || lsm->stopping)
+		return false;
+	return nr_l0 > MLS_LSM_L0_STOP || (nr_l0 > MLS_LSM_L0_COMPACT && short_of_runs_locked(lsm));
 }
 
 /* Until nr versions fit into the active memtable. */

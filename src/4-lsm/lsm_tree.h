@@ -50,6 +50,7 @@ struct mls_lsm_opts {
 	uint32_t memtable_records;	/* capacity of one memtable; the ring must take 3 of them */
 	uint32_t table_records;		/* at most in a table made by compaction, so that it fills a run
 					 * and no more; 0: memtable_records */
+	uint32_t run_records;		/* how many fill a run: so many where free runs are few; 0: table_records */
 	uint64_t cache_bytes;		/* bound of the SSTable block cache */
 	bool inline_work;		/* flush and compact within put; no threads */
 	bool read_only;

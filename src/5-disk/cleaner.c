@@ -148,17 +148,17 @@ static void on_emptied(void *arg)
 }
 
 /* With no room left, or nothing else to do, the cleaner waits for the sync: more moves would take what is
- * kept for the index. */
-static int sync_if_due(struct mls_cleaner *cleaner, bool idle)
+ * kept for the index. err: what the round came to; 0 after a sync. */
+static int sync_if_due(struct mls_cleaner *cleaner, bool idle, int err)
 {
-	bool no_room = mls_chunk_alloc_room(cleaner->disk->alloc) <= 1;
+	bool no_room = err || mls_chunk_alloc_room(cleaner->disk->alloc) <= 1;
 
 	if (!sync_is_due(cleaner, no_room))
-		return 0;
+		return err;
 	if (no_room || idle || !cleaner->has_syncer)
 		return mls_cleaner_early_sync(cleaner->disk);
 	ask_syncer(cleaner);
-	return 0;
+	return err;
 }
 
 static void *syncer_main(void *arg)
@@ -311,8 +311,9 @@ static int clean_round(struct mls_cleaner *cleaner)
 			err = mls_movers_clean(cleaner->movers, infos, nr, walk, &moved);
 	}
 	gain = moved.gain;
-	if (!err)
-		err = sync_if_due(cleaner, gain < nr_slots);
+	/* No space for a compaction or a move: what waits for a sync may be just that. */
+	if (!err || err == MLS_ENOSPC)
+		err = sync_if_due(cleaner, gain < nr_slots, err);
 	if (err)
 		return err;
 	mls_backing_renew(&disk->backing);	/* what became free on a full host is of use only now */

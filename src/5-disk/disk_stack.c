@@ -29,13 +29,20 @@ static uint32_t memtable_records(const struct mls_disk *disk)
 }
 
 /* A compacted table should fill one run: runs are what it takes from the pool. Some blocks of it are for what
- * isn't records: index, footer, nodes of the tree. Who asks for a small memtable asks for small tables, too. */
-static uint32_t table_records(const struct mls_disk *disk)
+ * isn't records: index, footer, nodes of the tree. */
+static uint32_t run_records(const struct mls_disk *disk)
 {
 	uint64_t nr_blocks = (uint64_t)disk->sb.geo.run_blocks * 9 / 10;
-	uint64_t by_run = mls_max_u64(nr_blocks - mls_min_u64(nr_blocks, 4), 1) * MLS_SST_RECS_PER_BLOCK;
 
-	return (uint32_t)(disk->opts.memtable_records ? mls_min_u64(by_run, memtable_records(disk)) : by_run);
+	return (uint32_t)(mls_max_u64(nr_blocks - mls_min_u64(nr_blocks, 4), 1) * MLS_SST_RECS_PER_BLOCK);
+}
+
+/* Who asks for a small memtable asks for small tables, too. */
+static uint32_t table_records(const struct mls_disk *disk)
+{
+	uint32_t by_run = run_records(disk);
+
+	return disk->opts.memtable_records ? (uint32_t)mls_min_u64(by_run, memtable_records(disk)) : by_run;
 }
 
 /* Before an index transaction names records, their blocks are on their way to the device, so that
@@ -84,6 +91,7 @@ int mls_disk_stack_new(struct mls_disk *disk)
 	/* Layer 4 */
 	lsm_opts = (struct mls_lsm_opts){ .memtable_records = disk->opts.memtable_records,
 					  .table_records = disk->table_records,
+					  .run_records = run_records(disk),
 					  .cache_bytes = disk->opts.cache_bytes,
 					  .inline_work = disk->opts.inline_work,
 					  .read_only = disk->opts.read_only };
