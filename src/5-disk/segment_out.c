@@ -209,8 +209,9 @@ bool mls_seg_out_is_small(struct mls_seg_writer *writer)
 		const struct mls_seg_buf *buf = &writer->bufs[i];
 
 		if (buf->state == MLS_BUF_FILLING)
-			small = buf->nr_taken - buf->nr_written <= SMALL_WRITE_OUT &&
-				(!writer->zeros || buf->nr_taken <= buf->nr_claimed);
+			small = buf->nr_taken == buf->nr_written ||
+				(buf->nr_taken - buf->nr_written <= SMALL_WRITE_OUT &&
+				 (!writer->zeros || buf->nr_taken <= buf->nr_claimed));
 		else
 			small = buf->state == MLS_BUF_IDLE || buf->state == MLS_BUF_WRITTEN;
 	}
