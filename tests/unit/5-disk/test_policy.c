@@ -78,6 +78,19 @@ static void check_all(struct mls_disk *disk, const uint64_t *version)
 			      (unsigned long long)lba, (unsigned long long)version[lba]);
 }
 
+/* All that was written is there, also at the next open if that is asked for. */
+static void policy_end(struct policy *p, bool reopen)
+{
+	check_all(p->disk, p->version);
+	ck_assert_int_eq(mls_disk_close(p->disk), 0);
+	if (reopen) {
+		p->disk = fixture_open(&p->f);
+		check_all(p->disk, p->version);
+		ck_assert_int_eq(mls_disk_close(p->disk), 0);
+	}
+	policy_release(p);
+}
+
 static struct mls_disk_stat stat_of(struct mls_disk *disk)
 {
 	struct mls_disk_stat stat;
@@ -165,9 +178,7 @@ START_TEST(early_syncs_are_whole)
 	}
 	ck_assert_uint_ge(moments, 4);
 	ck_assert_uint_eq(stat_of(p->disk).syncs, 0);
-	check_all(p->disk, p->version);
-	ck_assert_int_eq(mls_disk_close(p->disk), 0);
-	policy_release(p);
+	policy_end(p, false);
 	free(p);
 }
 END_TEST
@@ -186,12 +197,7 @@ START_TEST(early_syncs_let_threads_go_on)
 	}
 	ck_assert_uint_gt(stat_of(p->disk).early_syncs, 0);
 	ck_assert_uint_eq(stat_of(p->disk).syncs, 1);
-	check_all(p->disk, p->version);
-	ck_assert_int_eq(mls_disk_close(p->disk), 0);
-	p->disk = fixture_open(&p->f);
-	check_all(p->disk, p->version);
-	ck_assert_int_eq(mls_disk_close(p->disk), 0);
-	policy_release(p);
+	policy_end(p, true);
 	free(p);
 }
 END_TEST
@@ -237,9 +243,7 @@ START_TEST(early_syncs_have_large_discards)
 	}
 	ck_assert_uint_eq(moments, 12);
 	ck_assert_uint_gt(stale, 6);	/* else it shows nothing */
-	check_all(p->disk, p->version);
-	ck_assert_int_eq(mls_disk_close(p->disk), 0);
-	policy_release(p);
+	policy_end(p, false);
 	free(p);
 }
 END_TEST
@@ -395,11 +399,7 @@ START_TEST(strict_answers_no_space_and_keeps_what_was_synced)
 		ck_assert_int_eq(mls_disk_sync(p->disk), 0);
 		ck_assert_uint_eq(stat_of(p->disk).sync_id, before.sync_id + 1);
 	}
-	ck_assert_int_eq(mls_disk_close(p->disk), 0);
-	p->disk = fixture_open(&p->f);
-	check_all(p->disk, p->version);
-	ck_assert_int_eq(mls_disk_close(p->disk), 0);
-	policy_release(p);
+	policy_end(p, true);
 	free(synced);
 	free(p);
 }
@@ -433,9 +433,7 @@ START_TEST(strict_goes_on_with_syncs)
 	}
 	ck_assert_uint_le(nr_refused, nr_live / 10);
 	ck_assert_uint_eq(stat_of(p->disk).early_syncs, 0);
-	check_all(p->disk, p->version);
-	ck_assert_int_eq(mls_disk_close(p->disk), 0);
-	policy_release(p);
+	policy_end(p, false);
 	free(p);
 }
 END_TEST
@@ -477,9 +475,7 @@ START_TEST(strict_takes_a_burst_that_fits)
 			ck_assert_int_eq(policy_write(p, test_rand_below(&p->r, nr_live)), 0);
 		ck_assert_int_eq(mls_disk_sync(p->disk), 0);
 	}
-	check_all(p->disk, p->version);
-	ck_assert_int_eq(mls_disk_close(p->disk), 0);
-	policy_release(p);
+	policy_end(p, false);
 	free(p);
 }
 END_TEST
@@ -519,11 +515,7 @@ START_TEST(strict_reuses_what_was_never_synced)
 	crash_now(p, &after, 1);
 	check_all(after.disk, p->version);
 	aftermath_release(&after);
-	ck_assert_int_eq(mls_disk_close(p->disk), 0);
-	p->disk = fixture_open(&p->f);
-	check_all(p->disk, p->version);
-	ck_assert_int_eq(mls_disk_close(p->disk), 0);
-	policy_release(p);
+	policy_end(p, true);
 	free(synced);
 	free(p);
 }

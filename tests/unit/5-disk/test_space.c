@@ -28,6 +28,19 @@ static void thin_init(struct thin_fixture *t, uint64_t disk_bytes, uint64_t back
 	t->f.dev = &t->thin->base;
 }
 
+/* A disk of HALF_DISK_BYTES on a device that shows space for half of it; the rest is there to grow. */
+#define HALF_DISK_BYTES (32 * MIB)
+
+static void thin_init_half(struct thin_fixture *t)
+{
+	struct mls_format_opts opts = { .disk_bytes = HALF_DISK_BYTES };
+
+	thin_init(t, HALF_DISK_BYTES, 0);
+	thin_dev_show(t->thin, mls_backing_bytes(HALF_DISK_BYTES / 2) / MLS_BLOCK_BYTES);
+	test_store_init(&t->f.store, NULL);
+	ck_assert_int_eq(mls_disk_format(t->f.dev, &t->f.store.base, &t->f.secret, t->f.uuid, &opts), 0);
+}
+
 static void thin_release(struct thin_fixture *t)
 {
 	mls_block_dev_destroy(t->f.dev);
@@ -38,6 +51,19 @@ static void fill(struct mls_disk *disk, uint64_t from, uint64_t to, uint64_t ver
 {
 	for (uint64_t lba = from; lba < to; lba++)
 		ck_assert_int_eq(block_write(disk, lba, version), 0);
+}
+
+/* One after the other until there is no space; how many. */
+static uint64_t fill_up(struct mls_disk *disk, uint64_t max, uint64_t version)
+{
+	uint64_t nr = 0;
+	int err;
+
+	do
+		err = block_write(disk, nr, version);
+	while (!err && ++nr < max);
+	ck_assert_int_eq(err, MLS_ENOSPC);
+	return nr;
 }
 
 static uint64_t run_blocks(struct mls_disk *disk)
@@ -248,22 +274,14 @@ END_TEST
 /* Goal: a writer on a full disk gets the space of a discard that has just returned. */
 START_TEST(what_a_large_discard_frees_is_usable_at_once)
 {
-	uint64_t nr = 32 * MIB / MLS_BLOCK_BYTES, full = 0;
-	struct mls_format_opts opts = { .disk_bytes = 32 * MIB };
+	uint64_t nr = HALF_DISK_BYTES / MLS_BLOCK_BYTES, full;
 	struct thin_fixture t;
 	struct mls_disk *disk;
-	int err = 0;
 
-	thin_init(&t, 32 * MIB, 0);
-	thin_dev_show(t.thin, mls_backing_bytes(16 * MIB) / MLS_BLOCK_BYTES);
-	test_store_init(&t.f.store, NULL);
-	ck_assert_int_eq(mls_disk_format(t.f.dev, &t.f.store.base, &t.f.secret, t.f.uuid, &opts), 0);
+	thin_init_half(&t);
 	t.f.opts.inline_work = _i == 0;
 	disk = fixture_open(&t.f);
-	while (full < nr && !err)
-		err = block_write(disk, full++, 1);
-	ck_assert_int_eq(err, MLS_ENOSPC);
-	full--;
+	full = fill_up(disk, nr, 1);
 	for (unsigned round = 2; round < 6; round++) {
 		ck_assert_int_eq(mls_disk_sync(disk), 0);
 		ck_assert_int_eq(mls_disk_discard(disk, 0, 32 * MIB), 0);
@@ -284,17 +302,13 @@ END_TEST
  */
 START_TEST(a_full_disk_can_be_discarded_and_synced)
 {
-	uint64_t nr = 32 * MIB / MLS_BLOCK_BYTES, full = 0;
-	struct mls_format_opts opts = { .disk_bytes = 32 * MIB };
+	uint64_t nr = HALF_DISK_BYTES / MLS_BLOCK_BYTES, full = 0;
 	bool strict = _i / 2 % 2 == 0, small = _i / 4 == 0;
 	struct thin_fixture t;
 	struct mls_disk *disk;
 	int err = 0;
 
-	thin_init(&t, 32 * MIB, 0);
-	thin_dev_show(t.thin, mls_backing_bytes(16 * MIB) / MLS_BLOCK_BYTES);
-	test_store_init(&t.f.store, NULL);
-	ck_assert_int_eq(mls_disk_format(t.f.dev, &t.f.store.base, &t.f.secret, t.f.uuid, &opts), 0);
+	thin_init_half(&t);
 	t.f.opts.inline_work = _i % 2 == 0;
 	t.f.opts.strict_sync = strict;
 	t.f.opts.memtable_records = small ? 64 : 0;
@@ -379,23 +393,15 @@ END_TEST
 /* Goal: a backing that grew is used; a disk that was full takes data again. */
 START_TEST(a_backing_that_grew_is_used)
 {
-	uint64_t nr = 32 * MIB / MLS_BLOCK_BYTES, lba = 0, full;
-	struct mls_format_opts opts = { .disk_bytes = 32 * MIB };
+	uint64_t nr = HALF_DISK_BYTES / MLS_BLOCK_BYTES, full;
 	struct mls_disk_stat before, after;
 	struct thin_fixture t;
 	struct mls_disk *disk;
-	int err = 0;
 
-	thin_init(&t, 32 * MIB, 0);
-	thin_dev_show(t.thin, mls_backing_bytes(16 * MIB) / MLS_BLOCK_BYTES);
-	test_store_init(&t.f.store, NULL);
-	ck_assert_int_eq(mls_disk_format(t.f.dev, &t.f.store.base, &t.f.secret, t.f.uuid, &opts), 0);
+	thin_init_half(&t);
 	t.f.opts.inline_work = _i == 0;
 	disk = fixture_open(&t.f);
-	while (lba < nr && !err)
-		err = block_write(disk, lba++, 1);
-	ck_assert_int_eq(err, MLS_ENOSPC);
-	full = lba - 1;
+	full = fill_up(disk, nr, 1);
 	mls_disk_stat(disk, &before);
 	thin_dev_show(t.thin, t.mem->nr_blocks);
 	ck_assert_int_eq(mls_disk_resize(disk, 32 * MIB), 0);
@@ -404,7 +410,7 @@ START_TEST(a_backing_that_grew_is_used)
 	fill(disk, full, nr, 2);
 	ck_assert_int_eq(mls_disk_close(disk), 0);
 	disk = fixture_open(&t.f);
-	for (lba = 0; lba < nr; lba++)
+	for (uint64_t lba = 0; lba < nr; lba++)
 		ck_assert(block_is(disk, lba, lba < full ? 1 : 2));
 	ck_assert_int_eq(mls_disk_close(disk), 0);
 	thin_release(&t);
