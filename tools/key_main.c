@@ -80,29 +80,42 @@ static bool store_is_there(const struct mls_probe *probe)
 	return mls_trusted_store_default_path(path, sizeof path, probe->uuid) == 0 && access(path, F_OK) == 0;
 }
 
-/* Did the trusted store hear of the change? secret is one that opens the disk now. */
-static bool tell_store(struct key_job *job, const struct mls_secret *secret)
+/* The store that there is; *store NULL: none. */
+static int find_store(struct key_job *job, struct mls_trusted_store **store)
 {
-	struct mls_trusted_store *store = NULL;
-	struct mls_open_opts opts = { .no_discard = true };
-	struct mls_disk *disk;
 	struct mls_probe probe;
 	int err = mls_probe(job->dev, &probe);
 
-	if (!err && !job->trusted_store && !store_is_there(&probe))
-		return false;
-	if (!err)
-		err = mls_trusted_store_open(&store, job->trusted_store, probe.uuid);
-	if (!err && !store)
-		return false;		/* none */
-	if (!err)
-		err = mls_disk_open(&disk, job->dev, store, secret, &opts);
-	if (!err)
-		err = mls_disk_close(disk);
-	mls_trusted_store_destroy(store);
+	*store = NULL;
+	if (err || (!job->trusted_store && !store_is_there(&probe)))
+		return err;
+	return mls_trusted_store_open(store, job->trusted_store, probe.uuid);
+}
+
+static bool was_told(const struct key_job *job, const struct mls_trusted_store *store, int err)
+{
 	if (err)
 		mls_cli_warn("%s: the trusted store wasn't told: %s", job->backing, mls_strerror(err));
-	return !err;
+	return store && !err;
+}
+
+/* Did the trusted store hear of the change? secret is one that opens the disk now. */
+static bool tell_store(struct key_job *job, const struct mls_secret *secret)
+{
+	struct mls_trusted_store *store;
+	struct mls_open_opts opts = { .no_discard = true };
+	struct mls_disk *disk;
+	int err = find_store(job, &store);
+	bool told;
+
+	if (!err && store) {
+		err = mls_disk_open(&disk, job->dev, store, secret, &opts);
+		if (!err)
+			err = mls_disk_close(disk);
+	}
+	told = was_told(job, store, err);
+	mls_trusted_store_destroy(store);
+	return told;
 }
 
 static void say_refused(struct key_job *job, const char *done, bool told)
@@ -157,11 +170,13 @@ static int run_add(struct key_job *job)
 
 static int run_remove(struct key_job *job)
 {
-	int err = mls_key_remove(job->dev, &job->secret, job->slot, &job->changed);
+	struct mls_trusted_store *store;
+	int err_store = find_store(job, &store), told = 0;
+	int err = mls_key_remove_told(job->dev, store, &job->secret, job->slot, &job->changed, &told);
 
-	/* Where no slot was named, the secret has just removed itself. */
 	if (!err)
-		say_refused(job, "removed", job->slot != MLS_KEY_SLOT_ANY && tell_store(job, &job->secret));
+		say_refused(job, "removed", was_told(job, store, err_store ? err_store : told));
+	mls_trusted_store_destroy(store);
 	return err;
 }
 

@@ -108,6 +108,11 @@ MLS_MUST_CHECK int mls_disk_open_amended(struct mls_disk **disk, struct mls_bloc
 					 struct mls_trusted_store *store, const struct mls_secret *secret,
 					 const struct mls_open_opts *opts, const struct mls_edit_group *amend);
 
+/* disk_open.c: mls_disk_open, for who has the superblock and its keys already. keys are the disk's, whatever it returns. */
+MLS_MUST_CHECK int mls_disk_open_unlocked(struct mls_disk **disk, struct mls_block_dev *dev,
+					  struct mls_trusted_store *store, const struct mls_superblock *sb,
+					  struct mls_keyring *keys, const struct mls_open_opts *opts);
+
 /* disk_stats.c: what this session has done so far. Any time, under any lock. */
 void mls_disk_session_totals(void *disk, struct mls_totals *totals);
 

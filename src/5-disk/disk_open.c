@@ -296,14 +296,13 @@ static int start_session(struct mls_disk *disk, const struct witness *witness, c
 	return err;
 }
 
-static int open_disk(struct mls_disk *disk, const struct mls_secret *secret)
+/* With superblock and keys. */
+static int open_disk(struct mls_disk *disk)
 {
 	struct mls_sync_head accepted;
 	struct witness witness;
-	int err = mls_superblock_read(disk->dev, secret, &disk->sb, &disk->keys);
+	int err = read_witness(disk, &witness);
 
-	if (!err)
-		err = read_witness(disk, &witness);
 	if (!err)
 		err = mls_disk_stack_new(disk);
 	if (!err)
@@ -317,27 +316,30 @@ static int open_disk(struct mls_disk *disk, const struct mls_secret *secret)
 	return start_session(disk, &witness, &accepted);
 }
 
-int mls_disk_open_amended(struct mls_disk **out, struct mls_block_dev *dev, struct mls_trusted_store *store,
-			  const struct mls_secret *secret, const struct mls_open_opts *opts,
-			  const struct mls_edit_group *amend)
+static struct mls_disk *disk_new(struct mls_block_dev *dev, struct mls_trusted_store *store,
+				 const struct mls_open_opts *opts)
 {
 	struct mls_disk *disk = calloc(1, sizeof *disk);
-	int err;
 
 	if (!disk)
-		return MLS_ENOMEM;
+		return NULL;
 	mls_block_meter_init(&disk->meter, dev);
 	disk->dev = &disk->meter.base;
 	disk->store = store;
 	disk->opts = *opts;
-	disk->amend = amend;
 	pthread_mutex_init(&disk->sync_lock, NULL);
 	pthread_cond_init(&disk->sync_done, NULL);
 	mls_sync_gather_init(&disk->gather);
 	for (unsigned i = 0; i < MLS_NR_RMW_STRIPES; i++)
 		pthread_mutex_init(&disk->rmw[i], NULL);
+	return disk;
+}
 
-	err = open_disk(disk, secret);
+/* err: of what came before; with it, the disk is freed. */
+static int open_or_free(struct mls_disk **out, struct mls_disk *disk, int err)
+{
+	if (!err)
+		err = open_disk(disk);
 	disk->amend = NULL;
 	if (err) {
 		mls_disk_stack_free(disk);
@@ -346,6 +348,32 @@ int mls_disk_open_amended(struct mls_disk **out, struct mls_block_dev *dev, stru
 	}
 	*out = disk;
 	return 0;
+}
+
+int mls_disk_open_amended(struct mls_disk **out, struct mls_block_dev *dev, struct mls_trusted_store *store,
+			  const struct mls_secret *secret, const struct mls_open_opts *opts,
+			  const struct mls_edit_group *amend)
+{
+	struct mls_disk *disk = disk_new(dev, store, opts);
+
+	if (!disk)
+		return MLS_ENOMEM;
+	disk->amend = amend;
+	return open_or_free(out, disk, mls_superblock_read(disk->dev, secret, &disk->sb, &disk->keys));
+}
+
+int mls_disk_open_unlocked(struct mls_disk **out, struct mls_block_dev *dev, struct mls_trusted_store *store,
+			   const struct mls_superblock *sb, struct mls_keyring *keys, const struct mls_open_opts *opts)
+{
+	struct mls_disk *disk = disk_new(dev, store, opts);
+
+	if (!disk) {
+		mls_keyring_free(keys);
+		return MLS_ENOMEM;
+	}
+	disk->sb = *sb;
+	disk->keys = keys;
+	return open_or_free(out, disk, 0);
 }
 
 int mls_disk_open(struct mls_disk **disk, struct mls_block_dev *dev, struct mls_trusted_store *store,

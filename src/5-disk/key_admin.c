@@ -11,6 +11,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "5-disk/disk.h"
 #include "5-disk/key_slot.h"
 #include "5-disk/superblock.h"
 #include "base/err.h"
@@ -117,7 +118,20 @@ int mls_key_change(struct mls_block_dev *dev, const struct mls_secret *secret, c
 	return set_secret(dev, secret, new_secret, slot, label, changed, used_slot);
 }
 
-int mls_key_remove(struct mls_block_dev *dev, const struct mls_secret *secret, int slot, unsigned *changed)
+/* A session of the disk whose groups name the new superblock: so the store refuses older ones. The secret may open
+ * nothing any more; the keys that it gave do. */
+static int tell_store(struct admin *admin, struct mls_trusted_store *store)
+{
+	const struct mls_open_opts opts = { .no_discard = true, .no_defrag = true };
+	struct mls_disk *disk;
+	int err = mls_disk_open_unlocked(&disk, admin->dev, store, &admin->sb, admin->keys, &opts);
+
+	admin->keys = NULL;
+	return err ? err : mls_disk_close(disk);
+}
+
+int mls_key_remove_told(struct mls_block_dev *dev, struct mls_trusted_store *store, const struct mls_secret *secret,
+			int slot, unsigned *changed, int *told)
 {
 	struct admin admin;
 	unsigned chosen = 0, nr_used = 0;
@@ -136,8 +150,15 @@ int mls_key_remove(struct mls_block_dev *dev, const struct mls_secret *secret, i
 		mls_key_slot_clear(&admin.sb.slots[chosen]);
 		err = admin_commit(&admin);
 	}
+	if (!err && store)
+		*told = tell_store(&admin, store);
 	admin_close(&admin, err, chosen, changed);
 	return err;
+}
+
+int mls_key_remove(struct mls_block_dev *dev, const struct mls_secret *secret, int slot, unsigned *changed)
+{
+	return mls_key_remove_told(dev, NULL, secret, slot, changed, NULL);
 }
 
 int mls_key_list(struct mls_block_dev *dev, struct mls_key_info info[MLS_NR_KEY_SLOTS])

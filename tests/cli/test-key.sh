@@ -63,14 +63,15 @@ expect 0 "mlsdisk-key 20" list d
 [ "$(wc -l <output)" = 3 ] || die "two slots expected"
 
 # A superblock from before: it opens with what was taken away, until the trusted store knows of the change.
-for how in remove change untold; do
+for how in remove change itself untold; do
 	store=(--trusted-store="file:$work/store")
 	expect 0 "Slot 2: added" add --key-file=c.key --new-key-file=b.key d
 	head -c 128K d >old
 	case $how in
 	remove) expect 0 "store refuses an old" remove --key-file=c.key --slot=2 "${store[@]}" d ;;
 	change) expect 0 "store refuses an old" change --key-file=b.key --new-key-file=c.key "${store[@]}" d ;;
-	untold) expect 0 "Mount d once" remove --key-file=b.key "${store[@]}" d ;;
+	itself) expect 0 "store refuses an old" remove --key-file=b.key "${store[@]}" d ;;
+	untold) expect 0 "Mount d once" remove --key-file=b.key --trusted-store=none d ;;
 	esac
 	head -c 128K d >new
 	dd if=old of=d conv=notrunc 2>/dev/null

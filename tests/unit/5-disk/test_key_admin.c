@@ -9,6 +9,7 @@
 #include "5-disk/superblock.h"
 #include "base/buf.h"
 #include "tests/lib/fault_dev.h"
+#include "tests/unit/5-disk/disk_fixture.h"
 
 static const struct mls_secret key_a = { .data = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", .bytes = 32 };
 static const struct mls_secret key_b = { .data = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb", .bytes = 32 };
@@ -207,6 +208,66 @@ START_TEST(old_superblock_put_back_is_refused)
 }
 END_TEST
 
+/* Goal: a secret that removes itself is refused from then on, whatever superblock is put back, with no open in between. */
+START_TEST(a_removed_secret_stays_out_at_once)
+{
+	const struct mls_open_opts opts = { .inline_work = true };
+	struct disk_fixture f;
+	struct mls_disk *disk;
+	struct mls_secret first;
+	uint8_t *old = mls_blocks_alloc(2);
+	unsigned changed = 9;
+	int told = -1;
+
+	fixture_init(&f, 4 * MIB, 0);
+	first = f.secret;
+	disk = fixture_open(&f);
+	ck_assert_int_eq(block_write(disk, 7, 3), 0);
+	ck_assert_int_eq(mls_disk_close(disk), 0);
+	ck_assert_int_eq(mls_key_add(f.dev, &first, &key_b, MLS_KEY_SLOT_ANY, NULL, NULL), 0);
+	ck_assert_int_eq(mls_block_dev_read(f.dev, MLS_SUPERBLOCK_HBA_0, 1, old), 0);
+	ck_assert_int_eq(mls_block_dev_read(f.dev, MLS_SUPERBLOCK_HBA_1, 1, mls_block_at(old, 1)), 0);
+
+	ck_assert_int_eq(mls_key_remove_told(f.dev, &f.store.base, &first, MLS_KEY_SLOT_ANY, &changed, &told), 0);
+	ck_assert_uint_eq(changed, 0);
+	ck_assert_int_eq(told, 0);
+	ck_assert_int_eq(mls_disk_open(&disk, f.dev, &f.store.base, &first, &opts), MLS_EKEY);
+	ck_assert_int_eq(mls_disk_open(&disk, f.dev, &f.store.base, &key_b, &opts), 0);
+	ck_assert(block_is(disk, 7, 3));
+	ck_assert_int_eq(mls_disk_close(disk), 0);
+
+	ck_assert_int_eq(mls_block_dev_write(f.dev, MLS_SUPERBLOCK_HBA_0, 1, old), 0);
+	ck_assert_int_eq(mls_block_dev_write(f.dev, MLS_SUPERBLOCK_HBA_1, 1, mls_block_at(old, 1)), 0);
+	ck_assert_int_eq(mls_disk_open(&disk, f.dev, &f.store.base, &first, &opts), MLS_ESTALE);
+	mls_blocks_free(old);
+	fixture_release(&f);
+}
+END_TEST
+
+/* Goal: a store that can't be told doesn't undo the removal; the next open tells it. */
+START_TEST(a_store_that_fails_is_told_later)
+{
+	const struct mls_open_opts opts = { .inline_work = true };
+	struct disk_fixture f;
+	struct mls_disk *disk;
+	unsigned changed;
+	int told = 0;
+
+	fixture_init(&f, 4 * MIB, 0);
+	disk = fixture_open(&f);
+	ck_assert_int_eq(mls_disk_close(disk), 0);
+	ck_assert_int_eq(mls_key_add(f.dev, &f.secret, &key_b, MLS_KEY_SLOT_ANY, NULL, NULL), 0);
+	f.store.read_err = MLS_EIO;
+	ck_assert_int_eq(mls_key_remove_told(f.dev, &f.store.base, &f.secret, MLS_KEY_SLOT_ANY, &changed, &told), 0);
+	ck_assert_int_ne(told, 0);
+	f.store.read_err = 0;
+	ck_assert_int_eq(mls_disk_open(&disk, f.dev, &f.store.base, &f.secret, &opts), MLS_EKEY);
+	ck_assert_int_eq(mls_disk_open(&disk, f.dev, &f.store.base, &key_b, &opts), 0);
+	ck_assert_int_eq(mls_disk_close(disk), 0);
+	fixture_release(&f);
+}
+END_TEST
+
 START_TEST(list_needs_a_disk)
 {
 	struct mls_key_info info[MLS_NR_KEY_SLOTS];
@@ -233,6 +294,8 @@ int main(void)
 	tcase_add_test(tc, refusals_change_nothing);
 	tcase_add_test(tc, change_is_all_or_nothing_when_io_fails);
 	tcase_add_test(tc, old_superblock_put_back_is_refused);
+	tcase_add_test(tc, a_removed_secret_stays_out_at_once);
+	tcase_add_test(tc, a_store_that_fails_is_told_later);
 	tcase_add_test(tc, list_needs_a_disk);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
