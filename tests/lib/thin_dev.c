@@ -19,11 +19,11 @@ static uint32_t take(struct thin_dev *t, const struct mls_io *io)
 
 		if (*taken)
 			continue;
-		if (t->limit && t->nr_taken >= t->limit)
+		if (t->limit && t->count.nr_taken >= t->limit)
 			return i;
 		*taken = true;
-		if (++t->nr_taken > t->max_taken)
-			t->max_taken = t->nr_taken;
+		if (++t->count.nr_taken > t->count.max_taken)
+			t->count.max_taken = t->count.nr_taken;
 	}
 	return io->nr_blocks;
 }
@@ -40,7 +40,7 @@ static int thin_write(struct mls_block_dev *dev, struct mls_io *ios, unsigned nr
 		ios[i].err = room ? mls_block_dev_write(t->inner, ios[i].hba, room, ios[i].data) : 0;
 		if (room < ios[i].nr_blocks) {
 			ios[i].err = MLS_ENOSPC;
-			t->nr_refused++;
+			t->count.nr_refused++;
 		}
 		err = err ? err : ios[i].err;
 	}
@@ -61,7 +61,7 @@ static int thin_discard(struct mls_block_dev *dev, uint64_t hba, uint64_t nr_blo
 	pthread_mutex_lock(&t->lock);
 	err = mls_block_dev_discard(t->inner, hba, nr_blocks);
 	for (uint64_t i = 0; i < nr_blocks; i++) {
-		t->nr_taken -= t->taken[hba + i];
+		t->count.nr_taken -= t->taken[hba + i];
 		t->taken[hba + i] = false;
 	}
 	pthread_mutex_unlock(&t->lock);
@@ -77,7 +77,7 @@ static int thin_reserve(struct mls_block_dev *dev, uint64_t hba, uint64_t nr_blo
 
 	pthread_mutex_lock(&t->lock);
 	room = take(t, &io);
-	t->nr_not_reserved += room < nr_blocks;
+	t->count.nr_not_reserved += room < nr_blocks;
 	pthread_mutex_unlock(&t->lock);
 	return room < nr_blocks ? MLS_ENOSPC : 0;
 }
@@ -128,14 +128,19 @@ struct thin_dev *thin_dev_new(struct mls_block_dev *inner)
 	return t;
 }
 
-uint64_t thin_dev_taken(struct thin_dev *t)
+struct thin_counts thin_dev_counts(struct thin_dev *t)
 {
-	uint64_t nr_taken;
+	struct thin_counts count;
 
 	pthread_mutex_lock(&t->lock);
-	nr_taken = t->nr_taken;
+	count = t->count;
 	pthread_mutex_unlock(&t->lock);
-	return nr_taken;
+	return count;
+}
+
+uint64_t thin_dev_taken(struct thin_dev *t)
+{
+	return thin_dev_counts(t).nr_taken;
 }
 
 void thin_dev_limit(struct thin_dev *t, uint64_t limit)

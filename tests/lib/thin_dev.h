@@ -14,21 +14,27 @@
 
 #include "mlsdisk/mlsdisk.h"
 
+struct thin_counts {
+	uint64_t nr_taken, max_taken;	/* blocks */
+	uint64_t nr_refused;		/* writes */
+	uint64_t nr_not_reserved;
+};
+
 struct thin_dev {
 	struct mls_block_dev base;	/* first */
 	struct mls_block_dev *inner;	/* borrowed */
 	pthread_mutex_t lock;
 	bool *taken;			/* by block */
-	uint64_t nr_taken, max_taken;
+	struct thin_counts count;
 	uint64_t limit;			/* 0: none */
-	uint64_t nr_refused;		/* writes */
-	uint64_t nr_not_reserved;
 	uint64_t nr_shown;		/* blocks that measure tells of */
 };
 
 /* NULL: no memory. */
 struct thin_dev *thin_dev_new(struct mls_block_dev *inner);
 
+/* As of now; while the device is used. */
+struct thin_counts thin_dev_counts(struct thin_dev *t);
 uint64_t thin_dev_taken(struct thin_dev *t);
 void thin_dev_limit(struct thin_dev *t, uint64_t limit);
 

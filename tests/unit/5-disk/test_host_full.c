@@ -47,7 +47,7 @@ static void host_init(struct host *h, uint64_t host_bytes, bool inline_work)
 
 static void host_release(struct host *h)
 {
-	ck_assert_uint_eq(h->thin->nr_refused, 0);
+	ck_assert_uint_eq(thin_dev_counts(h->thin).nr_refused, 0);
 	mls_block_dev_destroy(h->f.dev);
 	mls_block_dev_destroy(h->mem);
 }
@@ -159,7 +159,7 @@ START_TEST(overwriting_on_a_full_host_goes_on)
 		if (i % 500 == 0)
 			ck_assert_int_eq(mls_disk_sync(disk), 0);
 	}
-	ck_assert_uint_gt(h.thin->nr_not_reserved, 0);
+	ck_assert_uint_gt(thin_dev_counts(h.thin).nr_not_reserved, 0);
 	disk = reopen(&h, disk);
 	check_all(&h, disk);
 	ck_assert_int_eq(mls_disk_close(disk), 0);
