@@ -59,7 +59,7 @@ struct mls_burier {
 	unsigned nr;
 	bool stop, cutting;
 	pthread_cond_t cut;
-	atomic_uint nr_hint;		/* = nr, to be looked at without the lock */
+	atomic_uint nr_hint;		/* = nr between two changes, to be looked at without the lock */
 };
 
 /* ---- The table. Its lock is held. ---- */
@@ -67,13 +67,17 @@ struct mls_burier {
 static void remove_at(struct mls_burier *burier, unsigned i)
 {
 	burier->ranges[i] = burier->ranges[--burier->nr];
-	atomic_store(&burier->nr_hint, burier->nr);
 }
 
 static void append(struct mls_burier *burier, uint64_t lba, uint64_t end)
 {
 	MLS_INVARIANT(lba < end && burier->nr <= RANGES_MAX);
 	burier->ranges[burier->nr++] = (struct range){ lba, end };
+}
+
+/* The end of a change. In the midst of one a range may be missing that is about to be put back, which nobody may see. */
+static void changed(struct mls_burier *burier)
+{
 	atomic_store(&burier->nr_hint, burier->nr);
 }
 
@@ -95,6 +99,7 @@ static bool note(struct mls_burier *burier, uint64_t lba, uint64_t end)
 		i = 0;
 	}
 	append(burier, lba, end);
+	changed(burier);
 	return true;
 }
 
@@ -109,7 +114,7 @@ static bool take_out(struct mls_burier *burier, uint64_t lba, uint64_t end)
 			continue;
 		}
 		if (range.lba < lba && range.end > end && burier->nr >= RANGES_MAX)
-			return false;
+			return false;	/* then it is the only one there, and nothing has changed */
 		remove_at(burier, i);
 		if (range.lba < lba)
 			append(burier, range.lba, lba);
@@ -117,6 +122,7 @@ static bool take_out(struct mls_burier *burier, uint64_t lba, uint64_t end)
 			append(burier, end, range.end);
 		i = 0;
 	}
+	changed(burier);
 	return true;
 }
 
