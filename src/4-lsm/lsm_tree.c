@@ -162,24 +162,28 @@ void mls_lsm_free(struct mls_lsm *lsm)
 
 /* ---- Put ---- */
 
-/* Would flushes soon take the runs that the compaction of level 0 needs before it frees any? */
-static bool short_of_runs_locked(const struct mls_lsm *lsm)
+/* Free runs that flushes must leave, for the compaction of level 0 that is due: where its queue is long as many as all of it
+ * takes before it gives any back, else a few. */
+static uint64_t runs_to_leave_locked(const struct mls_lsm *lsm, unsigned nr_l0)
 {
 	const struct mls_table_set *set = lsm->tables;
 	uint64_t nr_records = set->level_records[0] + set->level_records[1] + lsm->opts.memtable_records;
 
-	return mls_tx_store_nr_free(lsm->store) <
-	       mls_div_round_up(nr_records, lsm->opts.run_records) + FLUSH_TABLES;
+	if (nr_l0 <= MLS_LSM_L0_COMPACT)
+		return 0;
+	return FLUSH_TABLES + (nr_l0 > MLS_LSM_L0_SLOW ? mls_div_round_up(nr_records, lsm->opts.run_records) : 1);
 }
 
 /* Is level 0 so full that puts must wait, and is somebody there who can help? */
 static bool stalled_locked(const struct mls_lsm *lsm)
 {
 	unsigned nr_l0 = mls_lsm_committed_l0_locked(lsm);
+	uint64_t to_leave;
 
 	if (!lsm->has_compactor || lsm->compact_blocked || lsm->stopping)
 		return false;
-	return nr_l0 > MLS_LSM_L0_STOP || (nr_l0 > MLS_LSM_L0_COMPACT && short_of_runs_locked(lsm));
+	to_leave = runs_to_leave_locked(lsm, nr_l0);
+	return nr_l0 > MLS_LSM_L0_STOP || (to_leave && mls_tx_store_nr_free(lsm->store) < to_leave);
 }
 
 /* Until nr versions fit into the active memtable. */
