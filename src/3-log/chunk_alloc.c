@@ -54,6 +54,9 @@ struct mls_chunk_alloc {
 	uint64_t nr_held;		/* beyond these, for the index */
 	uint64_t first_word;		/* the search begins here */
 	uint64_t *used, *stale, *backed;	/* nr_words each */
+	/* ---- What each write asks for, without the lock: as of the last change. */
+	atomic_uint_fast64_t room;
+	atomic_bool wants_backing;
 };
 
 static bool bit_is_set(const uint64_t *bits, uint64_t run)
@@ -112,72 +115,6 @@ static void reset_locked(struct mls_chunk_alloc *alloc)
 	alloc->first_word = 0;
 }
 
-int mls_chunk_alloc_new(struct mls_chunk_alloc **alloc, uint64_t base_hba, uint32_t run_blocks,
-			uint64_t nr_runs)
-{
-	struct mls_chunk_alloc *new;
-	uint64_t nr_blocks, end;
-
-	if (run_blocks == 0 || nr_runs == 0 || !mls_mul_u64(nr_runs, run_blocks, &nr_blocks) ||
-	    !mls_add_u64(base_hba, nr_blocks, &end))
-		return MLS_EINVAL;
-
-	new = calloc(1, sizeof *new);
-	if (!new)
-		return MLS_ENOMEM;
-	new->base_hba = base_hba;
-	new->run_blocks = run_blocks;
-	atomic_init(&new->nr_runs, nr_runs);
-	new->nr_words = mls_div_round_up(nr_runs, WORD_BITS);
-	new->used = calloc(new->nr_words, sizeof *new->used);
-	new->stale = calloc(new->nr_words, sizeof *new->stale);
-	new->backed = calloc(new->nr_words, sizeof *new->backed);
-	pthread_mutex_init(&new->lock, NULL);
-	if (!new->used || !new->stale || !new->backed) {
-		mls_chunk_alloc_free(new);
-		return MLS_ENOMEM;
-	}
-	reset_locked(new);
-	*alloc = new;
-	return 0;
-}
-
-void mls_chunk_alloc_free(struct mls_chunk_alloc *alloc)
-{
-	if (!alloc)
-		return;
-	pthread_mutex_destroy(&alloc->lock);
-	free(alloc->used);
-	free(alloc->stale);
-	free(alloc->backed);
-	free(alloc);
-}
-
-void mls_chunk_alloc_track_backing(struct mls_chunk_alloc *alloc)
-{
-	pthread_mutex_lock(&alloc->lock);
-	alloc->tracks_backing = true;
-	memset(alloc->backed, 0, alloc->nr_words * sizeof *alloc->backed);
-	alloc->nr_backed = 0;
-	pthread_mutex_unlock(&alloc->lock);
-}
-
-void mls_chunk_alloc_reset(struct mls_chunk_alloc *alloc)
-{
-	pthread_mutex_lock(&alloc->lock);
-	reset_locked(alloc);
-	pthread_mutex_unlock(&alloc->lock);
-}
-
-void mls_chunk_alloc_set_reserve(struct mls_chunk_alloc *alloc, uint64_t user_reserve, uint64_t index_reserve)
-{
-	MLS_INVARIANT(index_reserve <= user_reserve);
-	pthread_mutex_lock(&alloc->lock);
-	alloc->user_reserve = user_reserve;
-	alloc->index_reserve = index_reserve;
-	pthread_mutex_unlock(&alloc->lock);
-}
-
 static uint64_t reserve_against(const struct mls_chunk_alloc *alloc, enum mls_run_class class)
 {
 	switch (class) {
@@ -213,6 +150,85 @@ static uint64_t room_locked(const struct mls_chunk_alloc *alloc)
 	return alloc->host_full ? mls_min_u64(room, backed) : room;
 }
 
+/* The end of whatever changes anything of it. */
+static void unlock_changed(struct mls_chunk_alloc *alloc)
+{
+	atomic_store_explicit(&alloc->room, room_locked(alloc), memory_order_relaxed);
+	atomic_store_explicit(&alloc->wants_backing,
+			      alloc->nr_backed < alloc->nr_free &&
+				      alloc->nr_backed <= backed_reserve_against(alloc, MLS_RUN_USER),
+			      memory_order_relaxed);
+	pthread_mutex_unlock(&alloc->lock);
+}
+
+int mls_chunk_alloc_new(struct mls_chunk_alloc **alloc, uint64_t base_hba, uint32_t run_blocks,
+			uint64_t nr_runs)
+{
+	struct mls_chunk_alloc *new;
+	uint64_t nr_blocks, end;
+
+	if (run_blocks == 0 || nr_runs == 0 || !mls_mul_u64(nr_runs, run_blocks, &nr_blocks) ||
+	    !mls_add_u64(base_hba, nr_blocks, &end))
+		return MLS_EINVAL;
+
+	new = calloc(1, sizeof *new);
+	if (!new)
+		return MLS_ENOMEM;
+	new->base_hba = base_hba;
+	new->run_blocks = run_blocks;
+	atomic_init(&new->nr_runs, nr_runs);
+	new->nr_words = mls_div_round_up(nr_runs, WORD_BITS);
+	new->used = calloc(new->nr_words, sizeof *new->used);
+	new->stale = calloc(new->nr_words, sizeof *new->stale);
+	new->backed = calloc(new->nr_words, sizeof *new->backed);
+	pthread_mutex_init(&new->lock, NULL);
+	if (!new->used || !new->stale || !new->backed) {
+		mls_chunk_alloc_free(new);
+		return MLS_ENOMEM;
+	}
+	pthread_mutex_lock(&new->lock);
+	reset_locked(new);
+	unlock_changed(new);
+	*alloc = new;
+	return 0;
+}
+
+void mls_chunk_alloc_free(struct mls_chunk_alloc *alloc)
+{
+	if (!alloc)
+		return;
+	pthread_mutex_destroy(&alloc->lock);
+	free(alloc->used);
+	free(alloc->stale);
+	free(alloc->backed);
+	free(alloc);
+}
+
+void mls_chunk_alloc_track_backing(struct mls_chunk_alloc *alloc)
+{
+	pthread_mutex_lock(&alloc->lock);
+	alloc->tracks_backing = true;
+	memset(alloc->backed, 0, alloc->nr_words * sizeof *alloc->backed);
+	alloc->nr_backed = 0;
+	unlock_changed(alloc);
+}
+
+void mls_chunk_alloc_reset(struct mls_chunk_alloc *alloc)
+{
+	pthread_mutex_lock(&alloc->lock);
+	reset_locked(alloc);
+	unlock_changed(alloc);
+}
+
+void mls_chunk_alloc_set_reserve(struct mls_chunk_alloc *alloc, uint64_t user_reserve, uint64_t index_reserve)
+{
+	MLS_INVARIANT(index_reserve <= user_reserve);
+	pthread_mutex_lock(&alloc->lock);
+	alloc->user_reserve = user_reserve;
+	alloc->index_reserve = index_reserve;
+	unlock_changed(alloc);
+}
+
 bool mls_chunk_alloc_hold(struct mls_chunk_alloc *alloc, uint64_t nr_held)
 {
 	bool held;
@@ -221,7 +237,7 @@ bool mls_chunk_alloc_hold(struct mls_chunk_alloc *alloc, uint64_t nr_held)
 	held = nr_held <= alloc->nr_held || nr_held - alloc->nr_held <= room_locked(alloc);
 	if (held)
 		alloc->nr_held = nr_held;
-	pthread_mutex_unlock(&alloc->lock);
+	unlock_changed(alloc);
 	return held;
 }
 
@@ -255,7 +271,7 @@ int mls_chunk_alloc_take(struct mls_chunk_alloc *alloc, enum mls_run_class class
 		run_set_used(alloc, *run);
 		err = 0;
 	}
-	pthread_mutex_unlock(&alloc->lock);
+	unlock_changed(alloc);
 	return err;
 }
 
@@ -266,7 +282,7 @@ void mls_chunk_alloc_give(struct mls_chunk_alloc *alloc, uint64_t run)
 	bit_put(alloc->stale, run, true);
 	run_set_free(alloc, run);
 	alloc->nr_given++;
-	pthread_mutex_unlock(&alloc->lock);
+	unlock_changed(alloc);
 }
 
 /* ---- Stale runs ---- */
@@ -320,7 +336,7 @@ bool mls_chunk_alloc_borrow_stale(struct mls_chunk_alloc *alloc, uint64_t max, u
 			run_set_used(alloc, --first);
 		*run = first;
 	}
-	pthread_mutex_unlock(&alloc->lock);
+	unlock_changed(alloc);
 	return found;
 }
 
@@ -334,20 +350,14 @@ void mls_chunk_alloc_return(struct mls_chunk_alloc *alloc, uint64_t run, uint64_
 		run_set_free(alloc, run + i);
 	}
 	alloc->nr_given += punched;
-	pthread_mutex_unlock(&alloc->lock);
+	unlock_changed(alloc);
 }
 
 /* ---- Backing ---- */
 
 bool mls_chunk_alloc_wants_backing(struct mls_chunk_alloc *alloc)
 {
-	bool wants;
-
-	pthread_mutex_lock(&alloc->lock);
-	wants = alloc->nr_backed < alloc->nr_free &&
-		alloc->nr_backed <= backed_reserve_against(alloc, MLS_RUN_USER);
-	pthread_mutex_unlock(&alloc->lock);
-	return wants;
+	return atomic_load_explicit(&alloc->wants_backing, memory_order_relaxed);
 }
 
 /* Those of a word that aren't backed; stale: only those for which the host may have space already. */
@@ -391,7 +401,7 @@ bool mls_chunk_alloc_borrow_unbacked(struct mls_chunk_alloc *alloc, uint64_t fro
 		for (*nr = 0; *nr < max && first < alloc->nr_runs && run_is_unbacked(alloc, first); ++*nr)
 			run_set_used(alloc, first++);
 	}
-	pthread_mutex_unlock(&alloc->lock);
+	unlock_changed(alloc);
 	return found;
 }
 
@@ -404,7 +414,7 @@ void mls_chunk_alloc_return_backed(struct mls_chunk_alloc *alloc, uint64_t run, 
 		run_set_free(alloc, run + i);
 	}
 	alloc->host_full = !backed;
-	pthread_mutex_unlock(&alloc->lock);
+	unlock_changed(alloc);
 }
 
 uint64_t mls_chunk_alloc_nr_given(struct mls_chunk_alloc *alloc)
@@ -429,12 +439,7 @@ uint64_t mls_chunk_alloc_nr_backed(struct mls_chunk_alloc *alloc)
 
 uint64_t mls_chunk_alloc_room(struct mls_chunk_alloc *alloc)
 {
-	uint64_t room;
-
-	pthread_mutex_lock(&alloc->lock);
-	room = room_locked(alloc);
-	pthread_mutex_unlock(&alloc->lock);
-	return room;
+	return atomic_load_explicit(&alloc->room, memory_order_relaxed);
 }
 
 uint64_t mls_chunk_alloc_nr_stale(struct mls_chunk_alloc *alloc)
@@ -497,7 +502,7 @@ int mls_chunk_alloc_grow(struct mls_chunk_alloc *alloc, uint64_t nr_runs)
 		return MLS_EINVAL;
 	pthread_mutex_lock(&alloc->lock);
 	err = grow_locked(alloc, nr_runs);
-	pthread_mutex_unlock(&alloc->lock);
+	unlock_changed(alloc);
 	return err;
 }
 
@@ -515,7 +520,7 @@ int mls_chunk_alloc_mark(struct mls_chunk_alloc *alloc, uint64_t run)
 		err = MLS_EFORMAT;
 	else
 		run_set_used(alloc, run);
-	pthread_mutex_unlock(&alloc->lock);
+	unlock_changed(alloc);
 	if (err)
 		mls_error("chunk_alloc: run %llu has two owners", (unsigned long long)run);
 	return err;

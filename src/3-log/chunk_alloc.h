@@ -15,7 +15,7 @@
  *          cleaning take backed runs only, and leave some: a host that is full refuses a writer before
  *          anything is acknowledged, and not a flush. Runs are borrowed to be backed, too. Without
  *          tracking every run counts as backed.
- * Threads  Any; takes alloc->lock, no I/O.
+ * Threads  Any; takes alloc->lock, no I/O. room and wants_backing, which each write asks, take nothing.
  */
 #ifndef MLS_LOG_CHUNK_ALLOC_H
 #define MLS_LOG_CHUNK_ALLOC_H
