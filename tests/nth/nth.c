@@ -384,7 +384,8 @@ static int dev_read(struct mls_block_dev *dev, struct mls_io *ios, unsigned nr)
 	return err;
 }
 
-/* Half of the bytes: whole blocks, and then half of one. */
+/* Half of the bytes: whole blocks, and then half of one. The other half stays as it is, so nobody may write it between: a
+ * device doesn't put back what it held before. */
 static void write_half(struct nth_dev *d, const struct mls_io *io)
 {
 	uint32_t whole = io->nr_blocks / 2;
@@ -402,7 +403,7 @@ static void write_half(struct nth_dev *d, const struct mls_io *io)
 
 static int dev_write(struct mls_block_dev *dev, struct mls_io *ios, unsigned nr)
 {
-	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	static pthread_rwlock_t lock = PTHREAD_RWLOCK_INITIALIZER;
 	struct nth_dev *d = (struct nth_dev *)dev;
 	int err = 0;
 
@@ -410,13 +411,14 @@ static int dev_write(struct mls_block_dev *dev, struct mls_io *ios, unsigned nr)
 		atomic_fetch_add(&armed.late_writes, nr);
 	for (unsigned i = 0; i < nr; i++) {
 		if (nth_due(NTH_WRITE)) {
-			pthread_mutex_lock(&lock);
+			pthread_rwlock_wrlock(&lock);
 			write_half(d, &ios[i]);
-			pthread_mutex_unlock(&lock);
 			ios[i].err = MLS_EIO;
 		} else {
+			pthread_rwlock_rdlock(&lock);
 			ios[i].err = mls_block_dev_write(d->inner, ios[i].hba, ios[i].nr_blocks, ios[i].data);
 		}
+		pthread_rwlock_unlock(&lock);
 		err = err ? err : ios[i].err;
 	}
 	return err;
