@@ -324,9 +324,8 @@ static int empty_pinned(struct mover *mover, struct victim *victim)
 		mls_segment_table_spare(disk->table, victim->info.run, victim->info.birth, MLS_SPARED_FOR_GOOD);
 		return 0;
 	}
-	mls_segment_table_cleaned(disk->table, victim->info.run, victim->info.birth,
-				  atomic_load(&disk->epoch_bound));
-	mls_count(&disk->count.cleaned_segments, 1);
+	victim->left = !mls_segment_table_cleaned(disk->table, &victim->info, atomic_load(&disk->epoch_bound));
+	mls_count(&disk->count.cleaned_segments, !victim->left);
 	return 0;
 }
 

@@ -366,20 +366,24 @@ size_t mls_segment_table_victims(struct mls_segment_table *table, const struct m
 	return nr;
 }
 
-void mls_segment_table_cleaned(struct mls_segment_table *table, uint64_t run, uint64_t birth, uint64_t epoch)
+bool mls_segment_table_cleaned(struct mls_segment_table *table, const struct mls_seg_info *victim, uint64_t epoch)
 {
-	struct seg_entry *entry = &table->entries[run];
+	struct seg_entry *entry = &table->entries[victim->run];
+	bool is_there, left = false;
 
 	pthread_mutex_lock(&table->lock);
-	if (entry->state == MLS_SEG_CLOSED && entry->birth == birth && is_unsynced(table, entry)) {
+	is_there = entry->state == MLS_SEG_CLOSED && entry->birth == victim->birth;	/* else it has ended by itself */
+	if (is_there && is_unsynced(table, entry)) {
 		entry->state = MLS_SEG_CLEANED;		/* if its end must wait, it may end with live records in tables */
-		mls_seg_end_or_defer(table, run);
-	} else if (entry->state == MLS_SEG_CLOSED && entry->birth == birth &&
-		   !mls_lives_add(&table->cleaned, run, birth)) {
+		mls_seg_end_or_defer(table, victim->run);
+	} else if (is_there && victim->unsynced_only) {
+		left = true;
+	} else if (is_there && !mls_lives_add(&table->cleaned, victim->run, victim->birth)) {
 		entry->state = MLS_SEG_CLEANED;
 		entry->clean_epoch = epoch;
 	}
 	pthread_mutex_unlock(&table->lock);
+	return !left;
 }
 
 void mls_segment_table_spare(struct mls_segment_table *table, uint64_t run, uint64_t birth, enum mls_seg_spared spared)

@@ -119,9 +119,9 @@ bool mls_segment_table_is_unsynced(struct mls_segment_table *table, uint64_t run
 /* Around each cut of the index, so that the table knows which segments are older than it. */
 void mls_segment_table_cut(struct mls_segment_table *table, bool begins);
 
-/* Every current version was moved by records of epochs <= epoch: free it once that is committed; at once if nothing
- * of it was ever in a sync. */
-void mls_segment_table_cleaned(struct mls_segment_table *table, uint64_t run, uint64_t birth, uint64_t epoch);
+/* Every current version of a victim was moved by records of epochs <= epoch: free it once that is committed; at once if
+ * nothing of it was ever in a sync. false: it was to be emptied only if it's so, and isn't any more; it stays closed. */
+bool mls_segment_table_cleaned(struct mls_segment_table *table, const struct mls_seg_info *victim, uint64_t epoch);
 
 /* Until the disk is closed. */
 void mls_segment_table_spare(struct mls_segment_table *table, uint64_t run, uint64_t birth, enum mls_seg_spared spared);
