@@ -92,35 +92,12 @@ static int find_store(struct key_job *job, struct mls_trusted_store **store)
 	return mls_trusted_store_open(store, job->trusted_store, probe.uuid);
 }
 
-static bool was_told(const struct key_job *job, const struct mls_trusted_store *store, int err)
+/* err: why the store wasn't told. */
+static void say_refused(struct key_job *job, const char *done, bool has_store, int err)
 {
 	if (err)
 		mls_cli_warn("%s: the trusted store wasn't told: %s", job->backing, mls_strerror(err));
-	return store && !err;
-}
-
-/* Did the trusted store hear of the change? secret is one that opens the disk now. */
-static bool tell_store(struct key_job *job, const struct mls_secret *secret)
-{
-	struct mls_trusted_store *store;
-	struct mls_open_opts opts = { .no_discard = true };
-	struct mls_disk *disk;
-	int err = find_store(job, &store);
-	bool told;
-
-	if (!err && store) {
-		err = mls_disk_open(&disk, job->dev, store, secret, &opts);
-		if (!err)
-			err = mls_disk_close(disk);
-	}
-	told = was_told(job, store, err);
-	mls_trusted_store_destroy(store);
-	return told;
-}
-
-static void say_refused(struct key_job *job, const char *done, bool told)
-{
-	if (told)
+	if (has_store && !err)
 		printf("Slot %u: %s. The trusted store refuses an old superblock from now on.\n", job->changed, done);
 	else
 		printf("Slot %u: %s. Mount %s once, so that an old superblock is refused.\n", job->changed, done, job->backing);
@@ -171,21 +148,25 @@ static int run_add(struct key_job *job)
 static int run_remove(struct key_job *job)
 {
 	struct mls_trusted_store *store;
-	int err_store = find_store(job, &store), told = 0;
+	int told = find_store(job, &store);
 	int err = mls_key_remove_told(job->dev, store, &job->secret, job->slot, &job->changed, &told);
 
 	if (!err)
-		say_refused(job, "removed", was_told(job, store, err_store ? err_store : told));
+		say_refused(job, "removed", store != NULL, told);
 	mls_trusted_store_destroy(store);
 	return err;
 }
 
 static int run_change(struct key_job *job)
 {
-	int err = mls_key_change(job->dev, &job->secret, &job->new_secret, job->slot, job->label, &job->changed);
+	struct mls_trusted_store *store;
+	int told = find_store(job, &store);
+	int err = mls_key_change_told(job->dev, store, &job->secret, &job->new_secret, job->slot, job->label,
+				      &job->changed, &told);
 
 	if (!err)
-		say_refused(job, "changed", tell_store(job, &job->new_secret));
+		say_refused(job, "changed", store != NULL, told);
+	mls_trusted_store_destroy(store);
 	return err;
 }
 

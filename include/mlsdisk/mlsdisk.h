@@ -277,13 +277,16 @@ MLS_API MLS_MUST_CHECK int mls_key_add(struct mls_block_dev *dev, const struct m
 				       unsigned *changed);
 MLS_API MLS_MUST_CHECK int mls_key_remove(struct mls_block_dev *dev, const struct mls_secret *secret, int slot,
 					  unsigned *changed);
-/* The same, and store hears of it: an old superblock is refused at once. *told: 0, or why the store didn't (the next
- * open for writing tells it); set if 0 is returned. store NULL: mls_key_remove. */
-MLS_API MLS_MUST_CHECK int mls_key_remove_told(struct mls_block_dev *dev, struct mls_trusted_store *store,
-					       const struct mls_secret *secret, int slot, unsigned *changed, int *told);
 MLS_API MLS_MUST_CHECK int mls_key_change(struct mls_block_dev *dev, const struct mls_secret *secret,
 					  const struct mls_secret *new_secret, int slot, const char *label,
 					  unsigned *changed);
+/* The same, and store hears of it: an old superblock is refused at once. *told: 0, or why the store didn't (the next
+ * open for writing tells it); set if 0 is returned and store isn't NULL. store NULL: as without. */
+MLS_API MLS_MUST_CHECK int mls_key_remove_told(struct mls_block_dev *dev, struct mls_trusted_store *store,
+					       const struct mls_secret *secret, int slot, unsigned *changed, int *told);
+MLS_API MLS_MUST_CHECK int mls_key_change_told(struct mls_block_dev *dev, struct mls_trusted_store *store,
+					       const struct mls_secret *secret, const struct mls_secret *new_secret,
+					       int slot, const char *label, unsigned *changed, int *told);
 
 struct mls_open_opts {
 	bool read_only;			/* nothing is written, also not to the trusted store */

@@ -46,6 +46,18 @@ static void admin_close(struct admin *admin, int err, unsigned slot, unsigned *c
 		*changed = slot;
 }
 
+/* A session of the disk whose groups name the new superblock: so the store refuses older ones. It takes no
+ * secret, which may open nothing any more, but the keys that it gave. */
+static int tell_store(struct admin *admin, struct mls_trusted_store *store)
+{
+	const struct mls_open_opts opts = { .no_discard = true, .no_defrag = true };
+	struct mls_disk *disk;
+	int err = mls_disk_open_unlocked(&disk, admin->dev, store, &admin->sb, admin->keys, &opts);
+
+	admin->keys = NULL;
+	return err ? err : mls_disk_close(disk);
+}
+
 /* Refill a slot; the cost of its KDF never falls. */
 static int refill(struct admin *admin, unsigned slot, const struct mls_secret *new_secret, const char *label)
 {
@@ -87,8 +99,8 @@ static int free_slot(const struct admin *admin, int slot, unsigned *chosen)
  * slot   what the caller asked for
  * pick   used_slot or free_slot
  */
-static int set_secret(struct mls_block_dev *dev, const struct mls_secret *secret, const struct mls_secret *new_secret,
-		      int slot, const char *label, unsigned *changed,
+static int set_secret(struct mls_block_dev *dev, struct mls_trusted_store *store, const struct mls_secret *secret,
+		      const struct mls_secret *new_secret, int slot, const char *label, unsigned *changed, int *told,
 		      int (*pick)(const struct admin *admin, int slot, unsigned *chosen))
 {
 	struct admin admin;
@@ -102,6 +114,8 @@ static int set_secret(struct mls_block_dev *dev, const struct mls_secret *secret
 		err = refill(&admin, chosen, new_secret, label);
 	if (!err)
 		err = admin_commit(&admin);
+	if (!err && store)
+		*told = tell_store(&admin, store);
 	admin_close(&admin, err, chosen, changed);
 	return err;
 }
@@ -109,25 +123,19 @@ static int set_secret(struct mls_block_dev *dev, const struct mls_secret *secret
 int mls_key_add(struct mls_block_dev *dev, const struct mls_secret *secret, const struct mls_secret *new_secret,
 		int slot, const char *label, unsigned *changed)
 {
-	return set_secret(dev, secret, new_secret, slot, label, changed, free_slot);
+	return set_secret(dev, NULL, secret, new_secret, slot, label, changed, NULL, free_slot);
 }
 
 int mls_key_change(struct mls_block_dev *dev, const struct mls_secret *secret, const struct mls_secret *new_secret,
 		   int slot, const char *label, unsigned *changed)
 {
-	return set_secret(dev, secret, new_secret, slot, label, changed, used_slot);
+	return set_secret(dev, NULL, secret, new_secret, slot, label, changed, NULL, used_slot);
 }
 
-/* A session of the disk whose groups name the new superblock: so the store refuses older ones. The secret may open
- * nothing any more; the keys that it gave do. */
-static int tell_store(struct admin *admin, struct mls_trusted_store *store)
+int mls_key_change_told(struct mls_block_dev *dev, struct mls_trusted_store *store, const struct mls_secret *secret,
+			const struct mls_secret *new_secret, int slot, const char *label, unsigned *changed, int *told)
 {
-	const struct mls_open_opts opts = { .no_discard = true, .no_defrag = true };
-	struct mls_disk *disk;
-	int err = mls_disk_open_unlocked(&disk, admin->dev, store, &admin->sb, admin->keys, &opts);
-
-	admin->keys = NULL;
-	return err ? err : mls_disk_close(disk);
+	return set_secret(dev, store, secret, new_secret, slot, label, changed, told, used_slot);
 }
 
 int mls_key_remove_told(struct mls_block_dev *dev, struct mls_trusted_store *store, const struct mls_secret *secret,
