@@ -271,6 +271,7 @@ count() {
 step() {
 	local name=$1 began=$SECONDS log=$logs/$1.log ok=PASS nr_failed
 
+	step_ok=
 	shift
 	mkdir -p "$logs"
 	apart "$@" >"$log" 2>&1 </dev/null || ok=FAIL
@@ -286,8 +287,9 @@ step() {
 		grep -E '^(FAIL|ERROR|XPASS): ' "$log" | sort -u || true
 		tail -n 40 "$log" | sed 's/^/    /'
 		say "    (all of it: $log)"
+	else
+		step_ok=yes
 	fi
-	step_ok=$([ "$ok" = FAIL ] || echo yes)
 }
 
 # Logs of failed tests go into the step's own log.

@@ -186,9 +186,7 @@ int mls_chunk_alloc_new(struct mls_chunk_alloc **alloc, uint64_t base_hba, uint3
 		mls_chunk_alloc_free(new);
 		return MLS_ENOMEM;
 	}
-	pthread_mutex_lock(&new->lock);
-	reset_locked(new);
-	unlock_changed(new);
+	mls_chunk_alloc_reset(new);
 	*alloc = new;
 	return 0;
 }

@@ -23,8 +23,8 @@
 
 #define NEXT_WINDOW 256u	/* LBAs that next looks up at once */
 #define MAX_DELAY_NS 100000000u	/* of one put */
-#define FLUSH_TABLES 3u		/* a committed and an uncommitted one, and what a compaction rounds up */
 #define BLOCK_DELAY_NS 1000000u	/* per record, when level 0 is nearly at its limit */
+#define FLUSH_TABLES 3u		/* a committed and an uncommitted one, and what a compaction rounds up */
 
 /* ---- Life ---- */
 

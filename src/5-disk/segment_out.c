@@ -200,6 +200,14 @@ int mls_seg_out_end(struct mls_seg_writer *writer, struct mls_seg_out *out)
 	return err;
 }
 
+/* Of a FILLING buffer. */
+static bool rest_is_small(const struct mls_seg_writer *writer, const struct mls_seg_buf *buf)
+{
+	uint32_t rest = buf->nr_taken - buf->nr_written;
+
+	return rest == 0 || (rest <= SMALL_WRITE_OUT && (!writer->zeros || buf->nr_taken <= buf->nr_claimed));
+}
+
 bool mls_seg_out_is_small(struct mls_seg_writer *writer)
 {
 	bool small = true;
@@ -209,9 +217,7 @@ bool mls_seg_out_is_small(struct mls_seg_writer *writer)
 		const struct mls_seg_buf *buf = &writer->bufs[i];
 
 		if (buf->state == MLS_BUF_FILLING)
-			small = buf->nr_taken == buf->nr_written ||
-				(buf->nr_taken - buf->nr_written <= SMALL_WRITE_OUT &&
-				 (!writer->zeros || buf->nr_taken <= buf->nr_claimed));
+			small = rest_is_small(writer, buf);
 		else
 			small = buf->state == MLS_BUF_IDLE || buf->state == MLS_BUF_WRITTEN;
 	}
