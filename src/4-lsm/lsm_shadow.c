@@ -8,7 +8,9 @@
  * tables is told already. As soon as somebody wants to know, tables are told at the latest when they are
  * compacted, so that none is dropped untold. After an open all tables are untold.
  *
- * It is a hint: an error leaves tables untold, and their records may be told again.
+ * It is a hint: an error leaves tables untold, and their records may be told again. But what is told is so: a record of
+ * the same place isn't hidden by its like. (A sync in the middle of a flush says again what the flush's table
+ * has; after a crash there are both.)
  *
  * Under tell_lock alone, so that the cleaner doesn't wait for a compaction. What it tells then it finds in
  * the tables as they were: those that are being compacted were told before. A newer table hides the newest
@@ -95,7 +97,7 @@ static int layer_find(struct layer *layer, const struct mls_table_set *set, uint
 	return err;
 }
 
-static int tell_record(struct mls_lsm *lsm, struct beneath *b, uint64_t lba)
+static int tell_record(struct mls_lsm *lsm, struct beneath *b, const struct mls_index_rec *rec)
 {
 	bool found = false;
 	int err = 0;
@@ -103,8 +105,8 @@ static int tell_record(struct mls_lsm *lsm, struct beneath *b, uint64_t lba)
 	for (unsigned i = 0; !err && !found && i < b->nr_layers; i++) {
 		struct layer *layer = &b->layers[i];
 
-		err = layer_find(layer, b->set, lba, &found);
-		if (found && layer->rec.hba != MLS_HBA_NONE)
+		err = layer_find(layer, b->set, rec->lba, &found);
+		if (found && layer->rec.hba != MLS_HBA_NONE && layer->rec.hba != rec->hba)
 			lsm->listener.shadowed(lsm->listener.arg, layer->rec.hba);
 	}
 	return err;
@@ -129,7 +131,7 @@ static int tell_table(struct mls_lsm *lsm, const struct mls_table_set *set, unsi
 			break;
 		}
 		if (!err)
-			err = tell_record(lsm, &b, rec.lba);
+			err = tell_record(lsm, &b, &rec);
 	}
 	mls_sst_iter_free(iter);
 	beneath_release(&b);

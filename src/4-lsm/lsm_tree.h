@@ -38,8 +38,8 @@ struct mls_lsm_listener {
 	int (*tx_dropped)(void *ctx, uint64_t hba);
 	int (*tx_prepare)(void *ctx, struct mls_edit_group *group);
 	void (*tx_done)(void *ctx, bool committed);
-	/* An SSTable record that is hidden by a newer one; once each, if mls_lsm_tell_shadowed was ever
-	 * called. Until it is dropped it is counted all the same. May be NULL. */
+	/* An SSTable record that is hidden by a newer one of another place; once each, if mls_lsm_tell_shadowed was
+	 * ever called. Until it is dropped it is counted all the same. May be NULL. */
 	void (*shadowed)(void *arg, uint64_t hba);
 	/* Replay: the announcements of a WAL group that is about to be applied. */
 	int (*announced)(void *arg, const uint8_t *bytes, size_t nr_bytes);

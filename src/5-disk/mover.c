@@ -5,7 +5,8 @@
  * A victim's way: summary -> look each LBA up -> read what is current -> open, seal, put -> cleaned. The index
  * is asked in order of LBA: so each of its blocks is looked at once, and near the one before.
  *
- * Which slots are live isn't asked of the counts (they lag behind) but of the index itself.
+ * Which slots are live isn't asked of the counts (they lag behind) but of the index itself. Only those that it has told
+ * to be dead needn't be asked for: most, in a good victim.
  *
  * Moves go in order of LBA: what random writes scattered comes closer together, which helps readers.
  *
@@ -18,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "5-disk/dead_slots.h"
 #include "5-disk/disk.h"
 #include "5-disk/location.h"
 #include "5-disk/move.h"
@@ -42,6 +44,7 @@ struct mover {
 	struct by_lba *by_lba;		/* those of them that name a block, in order of LBA */
 	struct mls_index_rec *current;	/* records that are newest and point into the victim, in order of LBA */
 	bool *wanted;			/* by slot: current */
+	uint64_t *dead;			/* a bit a slot: known to be */
 	uint8_t *blocks;		/* by slot, then the summary's */
 };
 
@@ -87,13 +90,15 @@ static int compare_lba(const void *a, const void *b)
 	return (x->lba > y->lba) - (x->lba < y->lba);
 }
 
-/* mover->by_lba := the first nr_slots of the summary but those that were taken and never sealed well. */
-static uint32_t sort_slots(struct mover *mover, uint32_t nr_slots)
+/* mover->by_lba := the first nr_slots of the summary but those that are dead, or were taken and never sealed well. */
+static uint32_t sort_slots(struct mover *mover, const struct victim *victim, uint32_t nr_slots)
 {
+	struct mls_disk *disk = mover->all->disk;
 	uint32_t nr = 0;
 
+	mls_segment_table_dead_slots(disk->table, victim->info.run, victim->info.birth, mover->dead);
 	for (uint32_t slot = 0; slot < nr_slots; slot++)
-		if (mover->slots[slot].lba < mover->all->disk->nr_blocks)
+		if (mover->slots[slot].lba < disk->nr_blocks && !mls_dead_slot_in(mover->dead, slot))
 			mover->by_lba[nr++] = (struct by_lba){ mover->slots[slot].lba, slot };
 	qsort(mover->by_lba, nr, sizeof *mover->by_lba, compare_lba);
 	return nr;
@@ -137,9 +142,9 @@ static int find_by_summary(struct mover *mover, struct victim *victim)
 
 	if (err)
 		return err;
-	nr = sort_slots(mover, nr_slots);
 	victim->nr_current = 0;
 	victim->view = mls_lsm_view(disk->lsm);
+	nr = sort_slots(mover, victim, nr_slots);
 	for (uint32_t at = 0; at < nr && !err; at += BATCH) {
 		uint32_t nr_recs = (uint32_t)mls_min_u64(nr - at, BATCH);
 
@@ -423,8 +428,11 @@ static int mover_init(struct mover *mover, struct mls_movers *all)
 	mover->by_lba = calloc(nr_slots, sizeof *mover->by_lba);
 	mover->current = calloc(nr_slots, sizeof *mover->current);
 	mover->wanted = calloc(nr_slots, sizeof *mover->wanted);
+	mover->dead = calloc(mls_dead_words(nr_slots), sizeof *mover->dead);
 	mover->blocks = mls_blocks_alloc(all->disk->sb.geo.run_blocks);
-	return mover->slots && mover->by_lba && mover->current && mover->wanted && mover->blocks ? 0 : MLS_ENOMEM;
+	return mover->slots && mover->by_lba && mover->current && mover->wanted && mover->dead && mover->blocks ?
+		       0 :
+		       MLS_ENOMEM;
 }
 
 static void mover_release(struct mover *mover)
@@ -432,6 +440,7 @@ static void mover_release(struct mover *mover)
 	if (mover->blocks)
 		mls_wipe(mover->blocks, (size_t)mover->all->disk->sb.geo.run_blocks * MLS_BLOCK_BYTES);
 	mls_blocks_free(mover->blocks);
+	free(mover->dead);
 	free(mover->wanted);
 	free(mover->current);
 	free(mover->by_lba);

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "5-disk/geometry.h"
 #include "5-disk/location.h"
 #include "5-disk/segment.h"
 #include "base/err.h"
@@ -110,6 +111,7 @@ void mls_seg_entry_begin(struct mls_segment_table *table, struct seg_entry *entr
 	table->live_blocks -= (uint64_t)entry->live_mem + entry->live_sst;
 	table->hidden_blocks -= entry->hidden;
 	*entry = (struct seg_entry){ .key = key, .birth = birth, .state = (uint8_t)state };
+	mls_dead_slots_clear(&table->dead, (uint64_t)(entry - table->entries));
 }
 
 void mls_seg_entry_end(struct mls_segment_table *table, uint64_t run)
@@ -163,6 +165,14 @@ void mls_seg_end_those_due(struct mls_segment_table *table)
 
 /* ---- Listener: memtable ---- */
 
+/* While the WAL is replayed, a version may be replaced by itself. */
+static void mark_dead(struct mls_segment_table *table, uint64_t run, uint64_t loc)
+{
+	if (!table->loading)
+		mls_dead_slots_mark(&table->dead, run,
+				    (uint32_t)(mls_loc_hba(loc) - mls_chunk_alloc_hba(table->alloc, run)));
+}
+
 static void on_born(void *arg, const struct mls_index_rec *recs, size_t nr)
 {
 	struct mls_segment_table *table = arg;
@@ -193,6 +203,7 @@ static void on_died(void *arg, uint64_t loc)
 		MLS_INVARIANT(entry->live_mem > 0);
 		entry->live_mem--;
 		table->live_blocks--;
+		mark_dead(table, run, loc);
 		mls_seg_maybe_end(table, run);
 	}
 	pthread_mutex_unlock(&table->lock);
@@ -206,6 +217,8 @@ static void on_shadowed(void *arg, uint64_t loc)
 
 	pthread_mutex_lock(&table->lock);
 	entry = mls_seg_entry_of_loc(table, loc, &run);
+	if (entry)
+		mark_dead(table, run, loc);
 	if (entry && entry->hidden < entry->live_sst) {
 		entry->hidden++;
 		table->hidden_blocks++;
@@ -386,6 +399,18 @@ bool mls_segment_table_cleaned(struct mls_segment_table *table, const struct mls
 	return !left;
 }
 
+void mls_segment_table_dead_slots(struct mls_segment_table *table, uint64_t run, uint64_t birth, uint64_t *bits)
+{
+	size_t bytes = table->dead.words_per_run * sizeof *bits;
+
+	pthread_mutex_lock(&table->lock);
+	if (table->entries[run].birth == birth)
+		memcpy(bits, mls_dead_slots_of(&table->dead, run), bytes);
+	else
+		memset(bits, 0, bytes);
+	pthread_mutex_unlock(&table->lock);
+}
+
 void mls_segment_table_spare(struct mls_segment_table *table, uint64_t run, uint64_t birth, enum mls_seg_spared spared)
 {
 	pthread_mutex_lock(&table->lock);
@@ -508,7 +533,9 @@ int mls_segment_table_new(struct mls_segment_table **out, struct mls_chunk_alloc
 	/* All at once, so that no entry ever moves; memory is taken when one is touched. */
 	table->max_runs = max_runs;
 	table->entries = calloc(max_runs, sizeof *table->entries);
-	if (!table->entries) {
+	if (!table->entries ||
+	    mls_dead_slots_init(&table->dead, max_runs, mls_segment_slots(mls_chunk_alloc_run_blocks(alloc)))) {
+		free(table->entries);
 		free(table);
 		return MLS_ENOMEM;
 	}
@@ -538,6 +565,7 @@ void mls_segment_table_free(struct mls_segment_table *table)
 	free(table->end_due.at);
 	free(table->cleaned.at);
 	free(table->entries);
+	mls_dead_slots_release(&table->dead);
 	pthread_mutex_destroy(&table->lock);
 	free(table);
 }

@@ -123,6 +123,10 @@ void mls_segment_table_cut(struct mls_segment_table *table, bool begins);
  * nothing of it was ever in a sync. false: it was to be emptied only if it's so, and isn't any more; it stays closed. */
 bool mls_segment_table_cleaned(struct mls_segment_table *table, const struct mls_seg_info *victim, uint64_t epoch);
 
+/* Which slots of that life hold what is hidden by newer versions, as far as is known: dead_slots.h. bits: mls_dead_words of
+ * a run's slots. */
+void mls_segment_table_dead_slots(struct mls_segment_table *table, uint64_t run, uint64_t birth, uint64_t *bits);
+
 /* Until the disk is closed. */
 void mls_segment_table_spare(struct mls_segment_table *table, uint64_t run, uint64_t birth, enum mls_seg_spared spared);
 

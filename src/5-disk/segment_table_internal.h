@@ -11,6 +11,7 @@
 
 #include <pthread.h>
 
+#include "5-disk/dead_slots.h"
 #include "5-disk/segment_table.h"
 
 struct seg_entry {
@@ -49,6 +50,7 @@ struct mls_segment_table {
 	struct mls_chunk_alloc *alloc;
 	const struct mls_keyring *keys;
 	struct seg_entry *entries;
+	struct mls_dead_slots dead;
 	uint64_t nr_runs, max_runs;
 	uint64_t nr_touched;			/* entries behind were never used: loops end here */
 	uint64_t next_birth;

@@ -5,7 +5,9 @@
 
 #include "0-bio/block_dev.h"
 #include "5-disk/bury.h"
+#include "5-disk/dead_slots.h"
 #include "5-disk/disk.h"
+#include "5-disk/location.h"
 #include "base/checked.h"
 #include "tests/lib/fault_dev.h"
 #include "tests/lib/test_rand.h"
@@ -618,6 +620,72 @@ START_TEST(dead_blocks_need_not_be_readable)
 }
 END_TEST
 
+/* The marks of the run that lba's newest version is in; *slot: where. false: it's a hole. */
+static bool dead_around(struct mls_disk *disk, uint64_t lba, uint64_t *bits, uint32_t *slot)
+{
+	struct mls_seg_pin pin;
+	struct mls_index_rec rec;
+
+	ck_assert_int_eq(mls_lsm_get(disk->lsm, lba, 1, &rec), 0);
+	if (rec.hba == MLS_HBA_NONE)
+		return false;
+	ck_assert_int_eq(mls_segment_table_pin(disk->table, rec.hba, &pin), 0);
+	mls_segment_table_dead_slots(disk->table, pin.run, pin.birth, bits);
+	*slot = pin.slot;
+	mls_segment_table_unpin(&pin);
+	return true;
+}
+
+static unsigned nr_marks(const uint64_t *bits, uint32_t nr_slots)
+{
+	unsigned nr = 0;
+
+	for (uint32_t slot = 0; slot < nr_slots; slot++)
+		nr += mls_dead_slot_in(bits, slot);
+	return nr;
+}
+
+/* What the newest record of any LBA points to is never marked dead; and what is overwritten is, most of it, once the index
+ * has told. Moves of the cleaner, discards and reopens in between. */
+START_TEST(what_is_marked_dead_is_hidden)
+{
+	uint64_t nr = 16 * MIB / MLS_BLOCK_BYTES / 2, marked = 0, bits[64];
+	struct test_rand rand;
+	struct disk_fixture f;
+	struct mls_disk *disk;
+
+	fixture_init(&f, 16 * MIB, 0);
+	f.opts.memtable_records = 256;
+	test_rand_seed(&rand, 5 + (uint64_t)_i);
+	disk = fixture_open(&f);
+	ck_assert_uint_le(run_blocks(disk), 64 * 64);
+	fill(disk, 0, nr, 1);
+	for (unsigned round = 0; round < 12; round++) {
+		for (uint64_t n = 0; n < nr; n++)
+			ck_assert_int_eq(block_write(disk, test_rand_below(&rand, nr), 2 + round), 0);
+		ck_assert_int_eq(mls_disk_discard(disk, test_rand_below(&rand, nr) * MLS_BLOCK_BYTES, MIB / 4), 0);
+		if (round % 2)
+			ck_assert_int_eq(mls_disk_sync(disk), 0);
+		if (round % 5 == 4) {
+			ck_assert_int_eq(mls_disk_close(disk), 0);
+			disk = fixture_open(&f);
+		}
+		ck_assert_int_eq(mls_lsm_tell_shadowed(disk->lsm), 0);
+		for (uint64_t lba = 0; lba < nr; lba++) {
+			uint32_t slot;
+
+			if (!dead_around(disk, lba, bits, &slot))
+				continue;
+			ck_assert(!mls_dead_slot_in(bits, slot));
+			marked += nr_marks(bits, (uint32_t)run_blocks(disk));
+		}
+	}
+	ck_assert_uint_gt(marked, 12 * nr);
+	ck_assert_int_eq(mls_disk_close(disk), 0);
+	fixture_release(&f);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("space");
@@ -648,6 +716,7 @@ int main(void)
 	tcase_set_timeout(tc, 120);
 	tcase_add_test(tc, tiny_tables_leave_room);
 	tcase_add_test(tc, dead_blocks_need_not_be_readable);
+	tcase_add_loop_test(tc, what_is_marked_dead_is_hidden, 0, 4);
 	suite_add_tcase(s, tc);
 	tc = tcase_create("statistics");
 	tcase_add_test(tc, statistics_tell_what_happened);

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+/*
+ * dead_slots.h - layer 5: slots of which the index has said that a newer version hides what they hold.
+ *
+ * Role     Saves the cleaner a look at the index for each of them. What isn't marked may be dead all the same: nothing
+ *          is known of what died before the disk was opened, until the index tells (mls_lsm_tell_shadowed).
+ * Why      a mark can be believed: versions of an LBA only get newer, so what is hidden once is never current
+ *          again in this life of the run. A crash may undo the newer one; the marks are in memory, and gone with it.
+ * Memory   A bit a slot; taken when the first slot of a run is marked.
+ * Threads  Under the segment table's lock.
+ */
+#ifndef MLS_DISK_DEAD_SLOTS_H
+#define MLS_DISK_DEAD_SLOTS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mlsdisk/mlsdisk.h"
+
+struct mls_dead_slots {
+	uint64_t *bits;			/* words_per_run for each run */
+	uint32_t words_per_run;
+};
+
+static inline uint32_t mls_dead_words(uint32_t nr_slots)
+{
+	return (nr_slots + 63) / 64;
+}
+
+MLS_MUST_CHECK static inline int mls_dead_slots_init(struct mls_dead_slots *dead, uint64_t nr_runs, uint32_t nr_slots)
+{
+	dead->words_per_run = mls_dead_words(nr_slots);
+	dead->bits = calloc(nr_runs, dead->words_per_run * sizeof *dead->bits);
+	return dead->bits ? 0 : MLS_ENOMEM;
+}
+
+static inline void mls_dead_slots_release(struct mls_dead_slots *dead)
+{
+	free(dead->bits);
+}
+
+static inline uint64_t *mls_dead_slots_of(const struct mls_dead_slots *dead, uint64_t run)
+{
+	return dead->bits + run * dead->words_per_run;
+}
+
+/* A life of the run begins. */
+static inline void mls_dead_slots_clear(struct mls_dead_slots *dead, uint64_t run)
+{
+	memset(mls_dead_slots_of(dead, run), 0, dead->words_per_run * sizeof *dead->bits);
+}
+
+static inline void mls_dead_slots_mark(struct mls_dead_slots *dead, uint64_t run, uint32_t slot)
+{
+	mls_dead_slots_of(dead, run)[slot / 64] |= UINT64_C(1) << slot % 64;
+}
+
+static inline bool mls_dead_slot_in(const uint64_t *bits, uint32_t slot)
+{
+	return bits[slot / 64] >> slot % 64 & 1;
+}
+
+#endif
