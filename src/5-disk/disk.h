@@ -21,13 +21,13 @@
 #include "5-disk/cleaner.h"
 #include "5-disk/defrag.h"
 #include "5-disk/latency.h"
+#include "5-disk/read_plan.h"
 #include "5-disk/segment.h"
 #include "5-disk/segment_table.h"
 #include "5-disk/superblock.h"
 #include "5-disk/sync_gather.h"
 
 #define MLS_NR_RMW_STRIPES 64u
-#define MLS_CHUNK_IO_BLOCKS 256u	/* a request is served in pieces of so many blocks */
 
 /* A sync of more blocks than this flushes twice instead of having recovery read them all. */
 #define MLS_SYNC_VERIFY_MAX 1024u

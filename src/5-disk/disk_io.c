@@ -86,9 +86,9 @@ static int read_block(struct mls_disk *disk, uint64_t lba, void *out, struct mls
 struct read_job {
 	struct mls_index_rec recs[MLS_CHUNK_IO_BLOCKS];
 	struct mls_seg_pin pins[MLS_CHUNK_IO_BLOCKS];
-	struct mls_io ios[MLS_CHUNK_IO_BLOCKS];
-	bool on_dev[MLS_CHUNK_IO_BLOCKS], again[MLS_CHUNK_IO_BLOCKS];
-	unsigned nr_ios;
+	uint64_t hbas[MLS_CHUNK_IO_BLOCKS];	/* MLS_HBA_NONE: not on the device */
+	bool again[MLS_CHUNK_IO_BLOCKS];
+	struct mls_read_plan plan;
 };
 
 /* Records for nr blocks. What is about to be buried reads as zeros: asked before the index is, as a block
@@ -113,30 +113,16 @@ static int look_up(struct mls_disk *disk, uint64_t lba, uint32_t nr, struct mls_
 	return err;
 }
 
-/* Add block i to the transfers; it joins the one before if it follows it here and there. */
-static void job_add(struct read_job *job, uint32_t i, uint8_t *out)
-{
-	uint64_t hba = mls_loc_hba(job->recs[i].hba);
-	struct mls_io *last = job->nr_ios ? &job->ios[job->nr_ios - 1] : NULL;
-	uint8_t *data = out + (size_t)i * MLS_BLOCK_BYTES;
-
-	if (last && last->hba + last->nr_blocks == hba &&
-	    (uint8_t *)last->data + (size_t)last->nr_blocks * MLS_BLOCK_BYTES == data)
-		last->nr_blocks++;
-	else
-		job->ios[job->nr_ios++] = (struct mls_io){ hba, 1, 0, data };
-}
-
-/* Zeros and blocks in memory at once; the rest becomes transfers. */
+/* Zeros and blocks in memory at once; the rest is on the device. */
 static void job_sort(struct mls_disk *disk, struct read_job *job, uint32_t nr, uint8_t *out)
 {
-	job->nr_ios = 0;
 	for (uint32_t i = 0; i < nr; i++) {
 		struct mls_index_rec *rec = &job->recs[i];
 		struct mls_seg_pin *pin = &job->pins[i];
 		uint8_t *block = out + (size_t)i * MLS_BLOCK_BYTES;
 
-		job->on_dev[i] = job->again[i] = false;
+		job->hbas[i] = MLS_HBA_NONE;
+		job->again[i] = false;
 		if (rec->hba == MLS_HBA_NONE) {
 			memset(block, 0, MLS_BLOCK_BYTES);
 			continue;
@@ -146,14 +132,30 @@ static void job_sort(struct mls_disk *disk, struct read_job *job, uint32_t nr, u
 			continue;
 		}
 		if (!pin->buf) {
-			job->on_dev[i] = true;
-			job_add(job, i, out);
+			job->hbas[i] = mls_loc_hba(rec->hba);
 			continue;
 		}
 		job->again[i] = mls_data_open(pin->key, pin->birth, pin->slot, rec->lba,
 					      mls_block_at(pin->buf->blocks, pin->slot), block, rec->tag) != 0;
 		mls_segment_table_unpin(pin);
 	}
+}
+
+/* What lies between the blocks that are wanted needn't be readable. */
+static int job_read(struct mls_disk *disk, struct read_job *job, uint32_t nr, uint8_t *out)
+{
+	int err;
+
+	mls_read_plan_make(&job->plan, job->hbas, nr, out);
+	if (job->plan.nr_ios == 0)
+		return 0;
+	err = mls_block_dev_readv(disk->dev, job->plan.ios, job->plan.nr_ios);
+	if (err && job->plan.extra) {
+		mls_read_plan_release(&job->plan);
+		mls_read_plan_make_straight(&job->plan, job->hbas, nr, out);
+		err = mls_block_dev_readv(disk->dev, job->plan.ios, job->plan.nr_ios);
+	}
+	return err;
 }
 
 int mls_disk_read_chunk(struct mls_disk *disk, uint64_t lba, uint32_t nr, uint8_t *out)
@@ -164,19 +166,19 @@ int mls_disk_read_chunk(struct mls_disk *disk, uint64_t lba, uint32_t nr, uint8_
 	if (err)
 		return err;
 	job_sort(disk, &job, nr, out);
-	if (job.nr_ios)
-		err = mls_block_dev_readv(disk->dev, job.ios, job.nr_ios);
+	err = job_read(disk, &job, nr, out);
 	for (uint32_t i = 0; i < nr; i++) {
 		uint8_t *block = out + (size_t)i * MLS_BLOCK_BYTES;
 		struct mls_seg_pin *pin = &job.pins[i];
 
-		if (!job.on_dev[i])
+		if (job.hbas[i] == MLS_HBA_NONE)
 			continue;
 		if (!err)
-			job.again[i] = mls_data_open(pin->key, pin->birth, pin->slot, job.recs[i].lba, block,
-						     block, job.recs[i].tag) != 0;
+			job.again[i] = mls_data_open(pin->key, pin->birth, pin->slot, job.recs[i].lba,
+						     job.plan.at[i], block, job.recs[i].tag) != 0;
 		mls_segment_table_unpin(pin);
 	}
+	mls_read_plan_release(&job.plan);
 	for (uint32_t i = 0; i < nr && !err; i++)
 		if (job.again[i])
 			err = read_block(disk, lba + i, out + (size_t)i * MLS_BLOCK_BYTES, &job.recs[i]);

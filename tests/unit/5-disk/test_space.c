@@ -525,19 +525,28 @@ END_TEST
 
 /* ---- Cleaning ---- */
 
-/* A device that doesn't read a whole run at once: somewhere in it is a block that can't be read. */
+/* A device with a block that can't be read; or that doesn't read a whole run at once: somewhere in it is such a block. */
 struct patchy_dev {
 	struct mls_block_dev base, *inner;
-	uint64_t run_blocks, nr_refused;	/* run_blocks 0: all is well */
+	uint64_t bad_hba, run_blocks, nr_refused;	/* 0: all is well */
 };
+
+static bool is_refused(const struct patchy_dev *p, const struct mls_io *io, unsigned nr)
+{
+	bool has_bad = p->bad_hba && p->bad_hba - io->hba < io->nr_blocks;
+
+	return has_bad || (nr == 1 && p->run_blocks && io->nr_blocks == p->run_blocks);
+}
 
 static int patchy_read(struct mls_block_dev *dev, struct mls_io *ios, unsigned nr)
 {
 	struct patchy_dev *p = (struct patchy_dev *)dev;
 
-	if (nr == 1 && p->run_blocks && ios->nr_blocks == p->run_blocks) {
-		p->nr_refused++;
-		return ios->err = MLS_EIO;
+	for (unsigned i = 0; i < nr; i++) {
+		if (is_refused(p, &ios[i], nr)) {
+			p->nr_refused++;
+			return ios[i].err = MLS_EIO;
+		}
 	}
 	return mls_block_dev_readv(p->inner, ios, nr);
 }
@@ -617,6 +626,38 @@ START_TEST(dead_blocks_need_not_be_readable)
 	f.dev = patchy.inner;
 	fixture_release(&f);
 	free(version);
+}
+END_TEST
+
+/* The same for a reader: what was overwritten lies between what he wants, and comes with it. */
+START_TEST(dead_blocks_between_need_not_be_readable)
+{
+	static _Alignas(MLS_BLOCK_BYTES) uint8_t data[32 * MLS_BLOCK_BYTES], expected[MLS_BLOCK_BYTES];
+	struct patchy_dev patchy = { .base.ops = &patchy_ops };
+	struct mls_index_rec old;
+	struct disk_fixture f;
+	struct mls_disk *disk;
+
+	fixture_init(&f, 16 * MIB, 0);
+	patchy.inner = f.dev;
+	patchy.base.nr_blocks = f.dev->nr_blocks;
+	f.dev = &patchy.base;
+	disk = fixture_open(&f);
+	fill(disk, 0, 32, 1);
+	ck_assert_int_eq(mls_lsm_get(disk->lsm, 10, 1, &old), 0);
+	fill(disk, 10, 11, 2);
+	ck_assert_int_eq(mls_disk_close(disk), 0);
+	disk = fixture_open(&f);
+	patchy.bad_hba = mls_loc_hba(old.hba);
+	ck_assert_int_eq(mls_disk_read(disk, 0, data, sizeof data), 0);
+	ck_assert_uint_eq(patchy.nr_refused, 1);
+	for (uint64_t lba = 0; lba < 32; lba++) {
+		block_fill(expected, lba, lba == 10 ? 2 : 1);
+		ck_assert_mem_eq(data + lba * MLS_BLOCK_BYTES, expected, MLS_BLOCK_BYTES);
+	}
+	ck_assert_int_eq(mls_disk_close(disk), 0);
+	f.dev = patchy.inner;
+	fixture_release(&f);
 }
 END_TEST
 
@@ -716,6 +757,7 @@ int main(void)
 	tcase_set_timeout(tc, 120);
 	tcase_add_test(tc, tiny_tables_leave_room);
 	tcase_add_test(tc, dead_blocks_need_not_be_readable);
+	tcase_add_test(tc, dead_blocks_between_need_not_be_readable);
 	tcase_add_loop_test(tc, what_is_marked_dead_is_hidden, 0, 4);
 	suite_add_tcase(s, tc);
 	tc = tcase_create("statistics");
