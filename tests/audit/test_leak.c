@@ -16,6 +16,7 @@
 #include "1-crypto/kdf.h"
 #include "5-disk/superblock.h"
 #include "base/endian.h"
+#include "tests/lib/check_run.h"
 #include "tests/lib/tamper.h"
 #include "tests/lib/test_rand.h"
 #include "tests/unit/5-disk/disk_fixture.h"
@@ -298,15 +299,9 @@ int main(void)
 {
 	Suite *suite = suite_create("leak");
 	TCase *tc = tcase_create("leak");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tc, 300);
 	tcase_add_test(tc, backing_holds_no_plaintext_no_key_and_no_table);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

@@ -21,6 +21,7 @@
 #include "1-crypto/kdf.h"
 #include "format/mlsdisk_format.h"
 #include "tests/audit/nonce_set.h"
+#include "tests/lib/check_run.h"
 #include "tests/lib/crash_dev.h"
 #include "tests/lib/tamper.h"
 #include "tests/lib/test_rand.h"
@@ -397,8 +398,6 @@ int main(void)
 {
 	Suite *suite = suite_create("nonce audit");
 	TCase *tc = tcase_create("nonces");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tc, 0);
 	tcase_add_test(tc, the_audit_sees_a_repeated_nonce);
@@ -406,9 +405,5 @@ int main(void)
 	suite_add_tcase(suite, tc);
 	if (!getenv("MLS_LOUD"))
 		mls_set_logger(quiet, NULL);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

@@ -26,6 +26,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "tests/lib/check_run.h"
 #include "tests/lib/test_fsck.h"
 #include "tests/lib/test_rand.h"
 #include "tests/nth/nth_ops.h"
@@ -491,8 +492,6 @@ int main(void)
 {
 	Suite *suite = suite_create("nth failure");
 	TCase *tc = tcase_create("nth");
-	SRunner *runner;
-	int failed;
 
 	nth_watch_crypto();
 	signal(SIGABRT, last_words);
@@ -505,9 +504,5 @@ int main(void)
 	else
 		tcase_add_loop_test(tc, every_operation_bears_every_nth_failure, 0, (int)nth_nr_operations);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

@@ -8,6 +8,7 @@
 #include "0-bio/block_ring.h"
 #include "0-bio/block_set.h"
 #include "base/buf.h"
+#include "tests/lib/check_run.h"
 #include "tests/lib/fault_dev.h"
 
 static struct mls_block_dev *dev;
@@ -273,8 +274,6 @@ int main(void)
 {
 	Suite *suite = suite_create("0-bio/block");
 	TCase *tc = tcase_create("all");
-	SRunner *runner;
-	int nr_failed;
 
 	mls_set_logger(quiet, NULL);
 	tcase_add_checked_fixture(tc, setup, teardown);
@@ -289,9 +288,5 @@ int main(void)
 	tcase_add_test(tc, a_log_grows_by_chunks);
 	tcase_add_test(tc, a_log_of_many_small_chunks);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	nr_failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return nr_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return check_run(suite);
 }

@@ -17,6 +17,7 @@
 
 #include "0-bio/block_dev.h"
 #include "base/buf.h"
+#include "tests/lib/check_run.h"
 #include "tests/lib/test_rand.h"
 
 #define FILE_BLOCKS 1024u
@@ -365,8 +366,6 @@ int main(void)
 {
 	Suite *suite = suite_create("0-bio/block_dev_uring");
 	TCase *tc = tcase_create("all");
-	SRunner *runner;
-	int nr_failed;
 
 	mls_set_logger(remember, NULL);
 	tcase_set_timeout(tc, 120);
@@ -383,9 +382,5 @@ int main(void)
 	tcase_add_test(tc, a_forked_child_gets_a_ring_of_its_own);
 	tcase_add_test(tc, a_block_device_works_and_is_exclusive);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	nr_failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return nr_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return check_run(suite);
 }

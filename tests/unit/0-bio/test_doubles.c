@@ -6,6 +6,7 @@
 
 #include "0-bio/block_dev.h"
 #include "base/buf.h"
+#include "tests/lib/check_run.h"
 #include "tests/lib/crash_dev.h"
 #include "tests/lib/fault_dev.h"
 #include "tests/lib/tamper.h"
@@ -261,8 +262,6 @@ int main(void)
 {
 	Suite *suite = suite_create("lib/doubles");
 	TCase *tc = tcase_create("all");
-	SRunner *runner;
-	int nr_failed;
 
 	tcase_set_timeout(tc, 120);
 	tcase_add_checked_fixture(tc, setup, teardown);
@@ -275,9 +274,5 @@ int main(void)
 	tcase_add_test(tc, tampering_changes_what_it_says);
 	tcase_add_test(tc, the_store_loses_power_too);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	nr_failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return nr_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return check_run(suite);
 }

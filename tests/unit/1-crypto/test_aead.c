@@ -9,6 +9,7 @@
 #include "1-crypto/aead_engine.h"
 #include "1-crypto/kdf.h"
 #include "base/endian.h"
+#include "tests/lib/check_run.h"
 #include "tests/vectors/aes256_gcm.h"
 #include "tests/vectors/hex.h"
 
@@ -295,8 +296,6 @@ int main(void)
 {
 	Suite *suite = suite_create("aead");
 	TCase *tc = tcase_create("all");
-	SRunner *runner = srunner_create(suite);
-	int nr_failed;
 
 	tcase_set_timeout(tc, 120);
 	tcase_add_test(tc, openssl_is_there);
@@ -308,9 +307,5 @@ int main(void)
 	tcase_add_loop_test(tc, threads_share_a_key, 0, 2);
 	tcase_add_test(tc, audit_sees_each_seal);
 	tcase_add_test(tc, nonce_layout);
-	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_ENV);
-	nr_failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return nr_failed != 0;
+	suite_add_tcase(suite, tc);	return check_run(suite);
 }

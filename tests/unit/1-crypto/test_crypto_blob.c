@@ -6,6 +6,7 @@
 #include "base/endian.h"
 #include "base/rand.h"
 #include "format/mlsdisk_format.h"
+#include "tests/lib/check_run.h"
 #include "tests/unit/1-crypto/crypto_test.h"
 
 #define LABEL "blob test"
@@ -147,8 +148,6 @@ int main(void)
 {
 	Suite *suite = suite_create("crypto_blob");
 	TCase *tc = tcase_create("all");
-	SRunner *runner = srunner_create(suite);
-	int nr_failed;
 
 	mls_set_logger(test_quiet, NULL);
 	tcase_set_timeout(tc, 120);
@@ -157,9 +156,5 @@ int main(void)
 	tcase_add_test(tc, impossible_lengths);
 	tcase_add_test(tc, other_keys_and_labels);
 	tcase_add_test(tc, no_salt_no_blob);
-	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_ENV);
-	nr_failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return nr_failed != 0;
+	suite_add_tcase(suite, tc);	return check_run(suite);
 }

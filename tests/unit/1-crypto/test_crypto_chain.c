@@ -6,6 +6,7 @@
 
 #include "base/rand.h"
 #include "format/mlsdisk_format.h"
+#include "tests/lib/check_run.h"
 #include "tests/unit/1-crypto/crypto_test.h"
 
 #define ROOM MLS_CHAIN_ROOM_BYTES
@@ -560,8 +561,6 @@ int main(void)
 {
 	Suite *suite = suite_create("crypto_chain");
 	TCase *tc = tcase_create("all");
-	SRunner *runner = srunner_create(suite);
-	int nr_failed;
 
 	mls_set_logger(test_quiet, NULL);
 	tcase_set_timeout(tc, 120);
@@ -580,9 +579,5 @@ int main(void)
 	tcase_add_test(tc, any_write_fails);
 	tcase_add_test(tc, any_read_fails);
 	tcase_add_test(tc, no_salt_no_writer);
-	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_ENV);
-	nr_failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return nr_failed != 0;
+	suite_add_tcase(suite, tc);	return check_run(suite);
 }

@@ -16,6 +16,7 @@
 #include "base/buf.h"
 #include "base/endian.h"
 #include "base/rand.h"
+#include "tests/lib/check_run.h"
 #include "tests/unit/1-crypto/crypto_test.h"
 
 #define F ((uint64_t)MLS_MHT_FANOUT)
@@ -646,8 +647,6 @@ int main(void)
 {
 	Suite *suite = suite_create("crypto_log");
 	TCase *tc = tcase_create("all");
-	SRunner *runner = srunner_create(suite);
-	int nr_failed;
 
 	mls_set_logger(test_quiet, NULL);
 	tcase_set_timeout(tc, 120);
@@ -665,9 +664,5 @@ int main(void)
 	tcase_add_test(tc, no_chunk_no_log);
 	tcase_add_test(tc, any_read_fails);
 	tcase_add_test(tc, no_salt_no_builder);
-	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_ENV);
-	nr_failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return nr_failed != 0;
+	suite_add_tcase(suite, tc);	return check_run(suite);
 }

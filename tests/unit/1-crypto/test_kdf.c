@@ -3,6 +3,7 @@
 #include <check.h>
 
 #include "1-crypto/kdf.h"
+#include "tests/lib/check_run.h"
 #include "tests/vectors/hex.h"
 #include "tests/vectors/kdf.h"
 
@@ -182,8 +183,6 @@ int main(void)
 {
 	Suite *suite = suite_create("kdf");
 	TCase *tc = tcase_create("all");
-	SRunner *runner = srunner_create(suite);
-	int nr_failed;
 
 	tcase_set_timeout(tc, 120);
 	tcase_add_test(tc, hkdf_published);
@@ -196,9 +195,5 @@ int main(void)
 	tcase_add_test(tc, derived_aead_has_the_derived_key);
 	tcase_add_test(tc, wrap_seals_the_master_key);
 	tcase_add_test(tc, const_time_equal);
-	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_ENV);
-	nr_failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return nr_failed != 0;
+	suite_add_tcase(suite, tc);	return check_run(suite);
 }

@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "base/endian.h"
 #include "format/mlsdisk_format.h"
+#include "tests/lib/check_run.h"
 #include "tests/unit/2-edit/toy.h"
 
 static struct mls_block_dev *dev;
@@ -541,8 +542,6 @@ int main(void)
 {
 	Suite *suite = suite_create("journal");
 	TCase *tc = tcase_create("all");
-	SRunner *runner = srunner_create(suite);
-	int nr_failed;
 
 	mls_set_logger(quiet, NULL);
 	tcase_set_timeout(tc, 120);
@@ -563,9 +562,5 @@ int main(void)
 	tcase_add_test(tc, authentic_nonsense_is_refused);
 	tcase_add_test(tc, area_sizes);
 	tcase_add_test(tc, edit_groups);
-	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_ENV);
-	nr_failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return nr_failed != 0;
+	suite_add_tcase(suite, tc);	return check_run(suite);
 }

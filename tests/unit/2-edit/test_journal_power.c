@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/lib/check_run.h"
 #include "tests/lib/crash_dev.h"
 #include "tests/lib/fault_dev.h"
 #include "tests/unit/2-edit/toy.h"
@@ -295,8 +296,6 @@ int main(void)
 {
 	Suite *suite = suite_create("journal_power");
 	TCase *tc = tcase_create("all");
-	SRunner *runner = srunner_create(suite);
-	int nr_failed;
 
 	mls_set_logger(quiet, NULL);
 	tcase_set_timeout(tc, 240);
@@ -306,9 +305,5 @@ int main(void)
 	tcase_add_test(tc, read_fails_once);
 	tcase_add_test(tc, read_fails_for_ever);
 	tcase_add_test(tc, commit_makes_earlier_writes_durable);
-	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_ENV);
-	nr_failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return nr_failed != 0;
+	suite_add_tcase(suite, tc);	return check_run(suite);
 }

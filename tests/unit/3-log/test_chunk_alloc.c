@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "3-log/chunk_alloc.h"
+#include "tests/lib/check_run.h"
 
 #define BASE_HBA 100u
 #define RUN_BLOCKS 16u
@@ -289,8 +290,6 @@ int main(void)
 {
 	Suite *suite = suite_create("chunk_alloc");
 	TCase *tc = tcase_create("all");
-	SRunner *runner = srunner_create(suite);
-	int nr_failed;
 
 	mls_set_logger(quiet, NULL);
 	tcase_set_timeout(tc, 120);
@@ -304,9 +303,5 @@ int main(void)
 	tcase_add_test(tc, places);
 	tcase_add_test(tc, impossible_geometry);
 	tcase_add_test(tc, threads_never_share);
-	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_ENV);
-	nr_failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return nr_failed != 0;
+	suite_add_tcase(suite, tc);	return check_run(suite);
 }

@@ -9,6 +9,7 @@
 #include "base/buf.h"
 #include "base/endian.h"
 #include "format/mlsdisk_format.h"
+#include "tests/lib/check_run.h"
 #include "tests/unit/3-log/log_bench.h"
 
 static struct mls_block_dev *dev;
@@ -537,8 +538,6 @@ int main(void)
 {
 	Suite *suite = suite_create("tx_log");
 	TCase *tc = tcase_create("all");
-	SRunner *runner = srunner_create(suite);
-	int nr_failed;
 
 	mls_set_logger(quiet, NULL);
 	tcase_set_timeout(tc, 120);
@@ -557,9 +556,5 @@ int main(void)
 	tcase_add_test(tc, tampered_log_is_refused);
 	tcase_add_test(tc, forged_edits_are_refused);
 	tcase_add_test(tc, threads_change_logs_at_once);
-	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_ENV);
-	nr_failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return nr_failed != 0;
+	suite_add_tcase(suite, tc);	return check_run(suite);
 }

@@ -8,6 +8,7 @@
 #include <check.h>
 #include <stdlib.h>
 
+#include "tests/lib/check_run.h"
 #include "tests/lib/crash_dev.h"
 #include "tests/lib/fault_dev.h"
 #include "tests/unit/3-log/log_bench.h"
@@ -215,8 +216,6 @@ int main(void)
 {
 	Suite *suite = suite_create("tx_log_power");
 	TCase *tc = tcase_create("all");
-	SRunner *runner = srunner_create(suite);
-	int nr_failed;
 
 	mls_set_logger(quiet, NULL);
 	tcase_set_timeout(tc, 240);
@@ -225,9 +224,5 @@ int main(void)
 	tcase_add_test(tc, io_fails_for_ever);
 	tcase_add_test(tc, host_has_no_space);
 	tcase_add_test(tc, failed_append_aborts_only_its_transaction);
-	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_ENV);
-	nr_failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return nr_failed != 0;
+	suite_add_tcase(suite, tc);	return check_run(suite);
 }

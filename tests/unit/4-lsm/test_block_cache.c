@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "4-lsm/block_cache.h"
+#include "tests/lib/check_run.h"
 #include "tests/lib/test_rand.h"
 
 static void fill(struct mls_cached_block *block)
@@ -278,8 +279,6 @@ int main(void)
 {
 	Suite *suite = suite_create("block_cache");
 	TCase *tc = tcase_create("all");
-	SRunner *runner;
-	int nr_failed;
 
 	tcase_set_timeout(tc, 120);
 	tcase_add_test(tc, an_empty_cache_holds_nothing);
@@ -291,9 +290,5 @@ int main(void)
 	tcase_add_test(tc, a_dropped_log_is_gone);
 	tcase_add_test(tc, threads_find_only_what_is_right);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	nr_failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return nr_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return check_run(suite);
 }

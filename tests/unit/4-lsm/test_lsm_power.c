@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/lib/check_run.h"
 #include "tests/lib/crash_dev.h"
 #include "tests/lib/fault_dev.h"
 #include "tests/lib/test_rand.h"
@@ -202,8 +203,6 @@ int main(void)
 {
 	Suite *suite = suite_create("lsm_power");
 	TCase *tc = tcase_create("all");
-	SRunner *runner;
-	int nr_failed;
 
 	mls_set_logger(no_log, NULL);
 	tcase_set_timeout(tc, 300);
@@ -211,9 +210,5 @@ int main(void)
 	tcase_add_test(tc, power_cut_at_every_operation);
 	tcase_add_test(tc, each_write_and_flush_fails_once);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	nr_failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return nr_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return check_run(suite);
 }

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/lib/check_run.h"
 #include "tests/lib/test_rand.h"
 #include "tests/unit/4-lsm/tree_bench.h"
 
@@ -213,17 +214,11 @@ int main(void)
 {
 	Suite *suite = suite_create("lsm_threads");
 	TCase *tc = tcase_create("all");
-	SRunner *runner;
-	int nr_failed;
 
 	tcase_set_timeout(tc, 120);
 	tcase_add_test(tc, writers_readers_and_syncs);
 	tcase_add_test(tc, and_space_pressure);
 	tcase_add_test(tc, counts_hold_with_workers);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	nr_failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return nr_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return check_run(suite);
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "tests/lib/check_run.h"
 #include "tests/lib/crash_dev.h"
 #include "tests/lib/test_rand.h"
 #include "tests/unit/4-lsm/tree_bench.h"
@@ -577,8 +578,6 @@ int main(void)
 {
 	Suite *suite = suite_create("lsm_tree");
 	TCase *tc = tcase_create("all");
-	SRunner *runner;
-	int nr_failed;
 
 	mls_set_logger(no_log, NULL);
 	tcase_set_timeout(tc, 120);
@@ -605,9 +604,5 @@ int main(void)
 	tcase_add_test(tc, damaged_tables_give_no_wrong_record);
 	tcase_add_test(tc, a_ring_too_small_is_refused);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	nr_failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return nr_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return check_run(suite);
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "4-lsm/memtable.h"
+#include "tests/lib/check_run.h"
 #include "tests/lib/test_rand.h"
 
 #define NR_LBAS 64u
@@ -306,8 +307,6 @@ int main(void)
 {
 	Suite *suite = suite_create("memtable");
 	TCase *tc = tcase_create("all");
-	SRunner *runner;
-	int nr_failed;
 
 	tcase_set_timeout(tc, 120);
 	tcase_add_test(tc, same_epoch_replaces_at_once);
@@ -319,9 +318,5 @@ int main(void)
 	tcase_add_test(tc, lbas_of_any_length_are_sorted);
 	tcase_add_test(tc, random_against_a_model);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	nr_failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return nr_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return check_run(suite);
 }

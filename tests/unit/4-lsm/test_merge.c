@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "4-lsm/merge.h"
+#include "tests/lib/check_run.h"
 #include "tests/lib/test_rand.h"
 
 #define LBAS 300u
@@ -226,8 +227,6 @@ int main(void)
 {
 	Suite *suite = suite_create("merge");
 	TCase *tc = tcase_create("all");
-	SRunner *runner;
-	int nr_failed;
 
 	tcase_set_timeout(tc, 120);
 	tcase_add_test(tc, equals_the_model);
@@ -235,9 +234,5 @@ int main(void)
 	tcase_add_test(tc, errors_of_sources_come_out);
 	tcase_add_test(tc, errors_of_the_listener_come_out);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	nr_failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return nr_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return check_run(suite);
 }

@@ -14,6 +14,7 @@
 #include "4-lsm/merge.h"
 #include "4-lsm/sst_block.h"
 #include "base/buf.h"
+#include "tests/lib/check_run.h"
 #include "tests/lib/fault_dev.h"
 #include "tests/lib/tamper.h"
 #include "tests/lib/test_rand.h"
@@ -955,8 +956,6 @@ int main(void)
 {
 	Suite *suite = suite_create("sstable");
 	TCase *tc = tcase_create("all");
-	SRunner *runner;
-	int nr_failed;
 
 	tcase_set_timeout(tc, 120);
 	tcase_add_test(tc, any_size);
@@ -974,9 +973,5 @@ int main(void)
 	tcase_add_test(tc, tables_merge);
 	tcase_add_test(tc, threads_read_one_table);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	nr_failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return nr_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return check_run(suite);
 }

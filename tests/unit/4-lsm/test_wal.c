@@ -10,6 +10,7 @@
 #include "4-lsm/lsm_state.h"
 #include "4-lsm/wal.h"
 #include "base/endian.h"
+#include "tests/lib/check_run.h"
 
 #define RING_BLOCKS 32u
 
@@ -201,8 +202,6 @@ int main(void)
 {
 	Suite *suite = suite_create("wal");
 	TCase *tc = tcase_create("all");
-	SRunner *runner;
-	int nr_failed;
 
 	mls_set_logger(no_log, NULL);
 	tcase_set_timeout(tc, 120);
@@ -211,9 +210,5 @@ int main(void)
 	tcase_add_test(tc, what_cant_be_is_refused);
 	tcase_add_test(tc, edits_that_cant_be_are_refused);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	nr_failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return nr_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return check_run(suite);
 }

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "5-disk/disk.h"
+#include "tests/lib/check_run.h"
 #include "tests/lib/crash_dev.h"
 #include "tests/lib/test_rand.h"
 #include "tests/unit/5-disk/disk_fixture.h"
@@ -267,8 +268,6 @@ int main(void)
 {
 	Suite *suite = suite_create("defrag");
 	TCase *tc = tcase_create("defrag");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tc, 240);
 	tcase_add_test(tc, a_scan_puts_scattered_blocks_in_sequence);
@@ -277,9 +276,5 @@ int main(void)
 	tcase_add_test(tc, writers_win);
 	tcase_add_test(tc, an_idle_disk_gathers_what_was_scanned);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return check_run(suite);
 }

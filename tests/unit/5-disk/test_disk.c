@@ -5,6 +5,7 @@
  */
 #include <check.h>
 
+#include "tests/lib/check_run.h"
 #include "tests/lib/fault_dev.h"
 #include "tests/lib/tamper.h"
 #include "tests/lib/test_rand.h"
@@ -516,8 +517,6 @@ int main(void)
 {
 	Suite *suite = suite_create("disk");
 	TCase *tc = tcase_create("disk");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tc, 240);
 	tcase_add_test(tc, unwritten_blocks_read_as_zeros);
@@ -541,9 +540,5 @@ int main(void)
 	suite_add_tcase(suite, tc);
 	if (!getenv("MLS_LOUD"))
 		mls_set_logger(quiet, NULL);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

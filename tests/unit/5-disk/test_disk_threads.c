@@ -17,6 +17,7 @@
 
 #include "5-disk/disk.h"
 #include "5-disk/location.h"
+#include "tests/lib/check_run.h"
 #include "tests/lib/test_rand.h"
 #include "tests/unit/5-disk/disk_fixture.h"
 
@@ -274,8 +275,6 @@ int main(void)
 {
 	Suite *suite = suite_create("disk threads");
 	TCase *tc = tcase_create("disk threads");
-	SRunner *runner;
-	int failed;
 
 	if (getenv("MLS_LOUD"))
 		mls_set_logger(loud, NULL);
@@ -283,9 +282,5 @@ int main(void)
 	tcase_add_test(tc, threads_see_whole_and_newest_versions);
 	tcase_add_test(tc, who_waits_is_served_in_the_order_of_coming);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(suite);
 }

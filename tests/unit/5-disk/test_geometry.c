@@ -5,6 +5,7 @@
 
 #include "5-disk/geometry.h"
 #include "format/mlsdisk_format.h"
+#include "tests/lib/check_run.h"
 
 #define MIB ((uint64_t)1 << 20)
 #define PIB ((uint64_t)1 << 50)
@@ -190,8 +191,6 @@ int main(void)
 {
 	Suite *suite = suite_create("geometry");
 	TCase *tc = tcase_create("geometry");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tc, 120);
 	tcase_add_test(tc, need_grows_with_the_disk_and_has_an_inverse);
@@ -203,9 +202,5 @@ int main(void)
 	tcase_add_test(tc, segment_slots_leave_room_for_the_summary);
 	tcase_add_test(tc, impossible_numbers_are_seen);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return check_run(suite);
 }

@@ -12,6 +12,7 @@
 #include "5-disk/disk.h"
 #include "5-disk/move.h"
 #include "base/buf.h"
+#include "tests/lib/check_run.h"
 #include "tests/lib/test_rand.h"
 #include "tests/lib/thin_dev.h"
 #include "tests/unit/5-disk/disk_fixture.h"
@@ -311,8 +312,6 @@ int main(void)
 {
 	Suite *s = suite_create("host_full");
 	TCase *tc = tcase_create("host_full");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tc, 120);
 	tcase_add_loop_test(tc, a_full_host_refuses_the_writer_and_nothing_else, 0, 4);
@@ -322,9 +321,5 @@ int main(void)
 	tcase_add_loop_test(tc, small_syncs_claim_again_after_a_burst, 0, 2);
 	tcase_add_test(tc, format_takes_what_syncs_need);
 	suite_add_tcase(s, tc);
-	runner = srunner_create(s);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return check_run(s);
 }

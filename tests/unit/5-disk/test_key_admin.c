@@ -8,6 +8,7 @@
 #include "5-disk/key_slot.h"
 #include "5-disk/superblock.h"
 #include "base/buf.h"
+#include "tests/lib/check_run.h"
 #include "tests/lib/fault_dev.h"
 #include "tests/unit/5-disk/disk_fixture.h"
 
@@ -283,8 +284,6 @@ int main(void)
 {
 	Suite *suite = suite_create("key_admin");
 	TCase *tc = tcase_create("key_admin");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tc, 120);
 	tcase_add_checked_fixture(tc, setup, teardown);
@@ -298,9 +297,5 @@ int main(void)
 	tcase_add_test(tc, a_store_that_fails_is_told_later);
 	tcase_add_test(tc, list_needs_a_disk);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return check_run(suite);
 }

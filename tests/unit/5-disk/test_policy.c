@@ -15,6 +15,7 @@
 
 #include "0-bio/block_dev.h"
 #include "5-disk/disk.h"
+#include "tests/lib/check_run.h"
 #include "tests/lib/crash_dev.h"
 #include "tests/lib/test_rand.h"
 #include "tests/unit/5-disk/disk_fixture.h"
@@ -524,8 +525,6 @@ int main(void)
 {
 	Suite *s = suite_create("policy");
 	TCase *tc = tcase_create("early");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tc, 120);
 	tcase_add_test(tc, early_syncs_are_whole);
@@ -540,9 +539,5 @@ int main(void)
 	tcase_add_loop_test(tc, strict_takes_a_burst_that_fits, 0, 2);
 	tcase_add_loop_test(tc, strict_reuses_what_was_never_synced, 0, 2);
 	suite_add_tcase(s, tc);
-	runner = srunner_create(s);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return check_run(s);
 }

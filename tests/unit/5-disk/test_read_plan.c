@@ -7,6 +7,7 @@
 #include "4-lsm/record.h"
 #include "5-disk/read_plan.h"
 #include "base/buf.h"
+#include "tests/lib/check_run.h"
 #include "tests/lib/test_rand.h"
 
 #define NR MLS_CHUNK_IO_BLOCKS
@@ -130,16 +131,10 @@ int main(void)
 {
 	Suite *s = suite_create("read_plan");
 	TCase *tc = tcase_create("all");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, layouts_and_what_they_take);
 	tcase_add_loop_test(tc, any_layout, 0, 4);
 	suite_add_tcase(s, tc);
-	runner = srunner_create(s);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return check_run(s);
 }

@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "check/inspect.h"
+#include "tests/lib/check_run.h"
 #include "tests/unit/5-disk/disk_fixture.h"
 
 #define NR_SLOTS 253u
@@ -185,16 +186,10 @@ int main(void)
 {
 	Suite *suite = suite_create("seg_summary");
 	TCase *tc = tcase_create("summaries and totals");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, summary_comes_back_as_it_was);
 	tcase_add_test(tc, the_current_version_has_the_largest_order);
 	tcase_add_test(tc, totals_outlive_sessions);
-	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	suite_add_tcase(suite, tc);	return check_run(suite);
 }

@@ -9,6 +9,7 @@
 #include "5-disk/disk.h"
 #include "5-disk/location.h"
 #include "base/checked.h"
+#include "tests/lib/check_run.h"
 #include "tests/lib/fault_dev.h"
 #include "tests/lib/test_rand.h"
 #include "tests/lib/thin_dev.h"
@@ -731,8 +732,6 @@ int main(void)
 {
 	Suite *s = suite_create("space");
 	TCase *tc = tcase_create("host");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tc, 120);
 	tcase_add_test(tc, an_idle_disk_gives_discarded_space_back);
@@ -763,9 +762,5 @@ int main(void)
 	tc = tcase_create("statistics");
 	tcase_add_test(tc, statistics_tell_what_happened);
 	suite_add_tcase(s, tc);
-	runner = srunner_create(s);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return check_run(s);
 }

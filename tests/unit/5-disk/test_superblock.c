@@ -14,6 +14,7 @@
 #include "base/buf.h"
 #include "base/endian.h"
 #include "base/rand.h"
+#include "tests/lib/check_run.h"
 
 #define SB_BYTES sizeof(struct mls_superblock_disk)
 #define CHECKSUM_AT offsetof(struct mls_superblock_disk, checksum)
@@ -556,8 +557,6 @@ int main(void)
 {
 	Suite *suite = suite_create("superblock");
 	TCase *tc = tcase_create("superblock");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tc, 120);
 	tcase_add_checked_fixture(tc, setup, teardown);
@@ -582,9 +581,5 @@ int main(void)
 	tcase_add_test(tc, failing_random_source_makes_no_key);
 	tcase_add_test(tc, probe_says_what_is_there);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return check_run(suite);
 }

@@ -6,6 +6,7 @@
 
 #include "5-disk/latency.h"
 #include "5-disk/sync_gather.h"
+#include "tests/lib/check_run.h"
 
 #define MS UINT64_C(1000000)
 
@@ -120,8 +121,6 @@ int main(void)
 {
 	Suite *suite = suite_create("5-disk/sync_gather");
 	TCase *tc = tcase_create("all");
-	SRunner *runner;
-	int nr_failed;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_set_timeout(tc, 120);
@@ -130,9 +129,5 @@ int main(void)
 	tcase_add_test(tc, who_stays_away_is_waited_for_once_and_not_for_long);
 	tcase_add_test(tc, the_last_to_come_ends_the_wait);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	nr_failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return nr_failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return check_run(suite);
 }

@@ -10,6 +10,7 @@
 #include "0-bio/block_dev.h"
 #include "base/buf.h"
 #include "bench/baselines/baseline_engine.h"
+#include "tests/lib/check_run.h"
 #include "tests/lib/crash_dev.h"
 
 #define NR_BLOCKS 1024u
@@ -232,8 +233,6 @@ int main(void)
 {
 	Suite *suite = suite_create("baselines");
 	TCase *tcase = tcase_create("all");
-	SRunner *runner = srunner_create(suite);
-	int failed;
 
 	tcase_add_checked_fixture(tcase, set_up, tear_down);
 	tcase_add_test(tcase, crypt_disk_gives_the_published_bytes);
@@ -241,9 +240,5 @@ int main(void)
 	tcase_add_test(tcase, pfs_disk_notices_each_changed_block);
 	tcase_add_test(tcase, pfs_disk_survives_power_cuts);
 	tcase_add_test(tcase, null_disk_touches_nothing);
-	suite_add_tcase(suite, tcase);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	suite_add_tcase(suite, tcase);	return check_run(suite);
 }

@@ -12,6 +12,7 @@
 #include "base/buf.h"
 #include "base/checked.h"
 #include "check/inspect.h"
+#include "tests/lib/check_run.h"
 #include "tests/lib/test_rand.h"
 #include "tests/unit/5-disk/disk_fixture.h"
 
@@ -239,8 +240,6 @@ int main(void)
 {
 	Suite *suite = suite_create("inspect");
 	TCase *tc = tcase_create("inspect");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tc, 120);
 	tcase_add_loop_test(tc, healthy_disk_has_no_findings, 0, 4);
@@ -248,9 +247,5 @@ int main(void)
 	tcase_add_test(tc, data_is_seen_once_and_damage_found);
 	tcase_add_test(tc, without_a_key);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return check_run(suite);
 }

@@ -13,6 +13,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "tests/lib/check_run.h"
 #include "tests/unit/5-disk/disk_fixture.h"
 
 #define DISK_BYTES (16 * MIB)
@@ -323,8 +324,6 @@ int main(void)
 {
 	Suite *suite = suite_create("salvage");
 	TCase *tc = tcase_create("salvage");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tc, 120);
 	tcase_add_loop_test(tc, whole_disk_comes_back, 0, 2);
@@ -332,9 +331,5 @@ int main(void)
 	tcase_add_loop_test(tc, discards_that_the_wal_knows_are_honoured, 0, SEEDS);
 	tcase_add_loop_test(tc, a_damaged_index_is_made_up_for_by_summaries, 0, 2 * SEEDS);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return check_run(suite);
 }

@@ -18,6 +18,7 @@
 #include "cli/cli.h"
 #include "cli/cli_secret.h"
 #include "cli/cli_size.h"
+#include "tests/lib/check_run.h"
 
 START_TEST(sizes_are_powers_of_1024)
 {
@@ -274,8 +275,7 @@ int main(void)
 {
 	Suite *suite = suite_create("cli");
 	TCase *tc = tcase_create("cli");
-	SRunner *runner;
-	int failed;
+	int status;
 	char key[128];
 
 	snprintf(dir, sizeof dir, "/tmp/test_cli.XXXXXX");
@@ -292,12 +292,9 @@ int main(void)
 	tcase_add_test(tc, signal_at_the_prompt_restores_the_terminal);
 	tcase_add_test(tc, files_are_private_after_start);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
+	status = check_run(suite);
 	snprintf(key, sizeof key, "%s/key", dir);
 	unlink(key);
 	rmdir(dir);
-	return failed ? 1 : 0;
+	return status;
 }

@@ -13,6 +13,7 @@
 
 #include "base/buf.h"
 #include "format/mlsdisk_format.h"
+#include "tests/lib/check_run.h"
 #include "trust/store.h"
 
 #define FILE_BYTES (2 * MLS_BLOCK_BYTES)
@@ -443,8 +444,6 @@ int main(void)
 {
 	Suite *suite = suite_create("store_file");
 	TCase *tc = tcase_create("store_file");
-	SRunner *runner;
-	int failed;
 
 	tcase_set_timeout(tc, 120);
 	tcase_add_checked_fixture(tc, setup, teardown);
@@ -465,9 +464,5 @@ int main(void)
 	tcase_add_test(tc, uris);
 	tcase_add_test(tc, default_path_names_the_disk);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return check_run(suite);
 }

@@ -29,6 +29,7 @@
 
 #include "1-crypto/kdf.h"
 #include "format/mlsdisk_format.h"
+#include "tests/lib/check_run.h"
 #include "trust/store.h"
 #include "trust/tpm2_nv.h"
 
@@ -880,8 +881,6 @@ int main(void)
 {
 	Suite *suite = suite_create("store_tpm2");
 	TCase *tc = tcase_create("store_tpm2");
-	SRunner *runner;
-	int failed;
 
 	if (system("command -v swtpm >/dev/null") != 0) {
 		printf("swtpm isn't installed\n");
@@ -912,9 +911,5 @@ int main(void)
 	tcase_add_test(tc, power_cut_while_it_is_made);
 	tcase_add_test(tc, torn_slot_leaves_the_other);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? 1 : 0;
+	return check_run(suite);
 }
