@@ -24,6 +24,7 @@
 #include "tests/lib/check_run.h"
 #include "tests/lib/crash_dev.h"
 #include "tests/lib/tamper.h"
+#include "tests/lib/test_log.h"
 #include "tests/lib/test_rand.h"
 #include "tests/unit/5-disk/disk_fixture.h"
 
@@ -387,13 +388,6 @@ START_TEST(the_audit_sees_a_repeated_nonce)
 }
 END_TEST
 
-static void quiet(void *arg, enum mls_log_level level, const char *message)
-{
-	(void)arg;
-	(void)level;
-	(void)message;
-}
-
 int main(void)
 {
 	Suite *suite = suite_create("nonce audit");
@@ -404,6 +398,6 @@ int main(void)
 	tcase_add_test(tc, no_nonce_is_used_twice_over_crashes_rollbacks_and_clones);
 	suite_add_tcase(suite, tc);
 	if (!getenv("MLS_LOUD"))
-		mls_set_logger(quiet, NULL);
+		mls_set_logger(test_log_quiet, NULL);
 	return check_run(suite);
 }

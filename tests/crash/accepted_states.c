@@ -30,6 +30,7 @@
 #include "base/err.h"
 #include "base/rand.h"
 #include "tests/lib/tamper_dev.h"
+#include "tests/lib/test_log.h"
 #include "tests/lib/test_rand.h"
 
 #define NR_LBAS 160u
@@ -80,20 +81,7 @@ static struct {
 	uint64_t copies, offers, mixed, accepted, refused, syncs, states, values, cuts, given_up, unreadable;
 } total;
 
-static char last_log[256];
-
-static void keep_log(void *arg, enum mls_log_level level, const char *message)
-{
-	(void)arg;
-	if (level <= MLS_LOG_WARNING)
-		snprintf(last_log, sizeof last_log, "%s", message);
-}
-
-static int seeded_random(void *arg, void *out, size_t bytes)
-{
-	test_rand_fill(arg, out, bytes);
-	return 0;
-}
+static struct test_last_log last_log;
 
 _Noreturn static void fail(const struct trace *t, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
@@ -109,7 +97,7 @@ static void fail(const struct trace *t, const char *format, ...)
 	va_end(args);
 	fprintf(stderr,
 		"\n  last message: %s\nreplay: MLS_SEED=%" PRIu64 " MLS_TRACES=1 tests/crash/accepted_states\n",
-		last_log, t->seed);
+		last_log.message, t->seed);
 	exit(1);
 }
 
@@ -549,7 +537,7 @@ static void run(uint64_t seed, uint64_t nr_syncs)
 
 	test_rand_seed(&t.rand, seed);
 	test_rand_seed(&t.engine_rand, test_rand_mix(seed, 1));
-	mls_rand_set_source(seeded_random, &t.engine_rand);
+	mls_rand_set_source(test_rand_source, &t.engine_rand);
 	t.dev = tamper_dev_new(nr_blocks, nr_blocks);
 	t.replay = tamper_dev_new(nr_blocks, nr_blocks);
 	t.now = mls_blocks_zalloc(NR_LBAS);
@@ -589,7 +577,7 @@ int main(void)
 {
 	uint64_t seed = test_env_u64("MLS_SEED", 1), nr = test_env_u64("MLS_TRACES", 4);
 
-	mls_set_logger(keep_log, NULL);
+	mls_set_logger(test_log_keep, &last_log);
 	mallopt(M_MMAP_THRESHOLD, 256 << 20);
 	mallopt(M_TRIM_THRESHOLD, 512 << 20);
 	for (uint64_t i = 0; i < nr; i++)

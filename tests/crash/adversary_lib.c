@@ -18,24 +18,12 @@
 #include "base/checked.h"
 #include "base/err.h"
 #include "base/rand.h"
+#include "tests/lib/test_log.h"
 
 #define GO_ON_CALLS 60u
 
-static char last_log[256];
+static struct test_last_log last_log;
 static struct test_rand engine_rand;
-
-static void keep_log(void *arg, enum mls_log_level level, const char *message)
-{
-	(void)arg;
-	if (level <= MLS_LOG_WARNING)
-		snprintf(last_log, sizeof last_log, "%s", message);
-}
-
-static int seeded_random(void *arg, void *out, size_t bytes)
-{
-	test_rand_fill(arg, out, bytes);
-	return 0;
-}
 
 void adv_init(struct adv *a)
 {
@@ -43,8 +31,8 @@ void adv_init(struct adv *a)
 	a->synced = mls_blocks_alloc(ADV_LBAS_MAX);
 	a->now = mls_blocks_alloc(ADV_LBAS_MAX);
 	MLS_INVARIANT(a->buf && a->synced && a->now);
-	mls_set_logger(keep_log, NULL);
-	mls_rand_set_source(seeded_random, &engine_rand);
+	mls_set_logger(test_log_keep, &last_log);
+	mls_rand_set_source(test_rand_source, &engine_rand);
 	test_rand_seed(&engine_rand, a->seed);
 }
 
@@ -61,7 +49,7 @@ void adv_fail(const struct adv *a, const char *format, ...)
 	va_start(args, format);
 	vfprintf(stderr, format, args);
 	va_end(args);
-	fprintf(stderr, "\n  last message: %s\nreplay: MLS_SEED=%" PRIu64, last_log, a->seed);
+	fprintf(stderr, "\n  last message: %s\nreplay: MLS_SEED=%" PRIu64, last_log.message, a->seed);
 	if (a->d)
 		fprintf(stderr, " MLS_DISK=%s", a->d->name);
 	if (a->class)

@@ -77,12 +77,6 @@ static void keep_log(void *arg, enum mls_log_level level, const char *message)
 		fprintf(stderr, "        %s\n", message);
 }
 
-static int seeded_random(void *arg, void *out, size_t bytes)
-{
-	test_rand_fill(arg, out, bytes);
-	return 0;
-}
-
 _Noreturn static void fail(const struct run *run, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
@@ -180,7 +174,7 @@ static void run_init(struct run *run, uint64_t seed, uint64_t nr_steps)
 	run->nr_steps = nr_steps;
 	test_rand_seed(&run->rand, seed);
 	test_rand_seed(&run->engine_rand, test_rand_mix(seed, 1));
-	mls_rand_set_source(seeded_random, &run->engine_rand);
+	mls_rand_set_source(test_rand_source, &run->engine_rand);
 	draw_disk(run, &format, &backing_blocks);
 	run->buf = mls_blocks_zalloc(run->model.nr_blocks);
 	MLS_INVARIANT(run->buf != NULL);

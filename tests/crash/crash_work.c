@@ -57,12 +57,6 @@ uint64_t crash_backing_blocks(void)
 	return 32 + 2 * JOURNAL_BLOCKS + WAL_BLOCKS + CRASH_NR_RUNS * RUN_BLOCKS;
 }
 
-static int seeded_random(void *arg, void *out, size_t bytes)
-{
-	test_rand_fill(arg, out, bytes);
-	return 0;
-}
-
 /* ---- A run ---- */
 
 static void add_sync(struct crash_run *run, uint64_t id)
@@ -129,7 +123,7 @@ int crash_run_open(struct crash_run *run, uint64_t seed, bool discard)
 	struct mls_secret secret = crash_secret();
 
 	test_rand_seed(&run->rand, seed);
-	mls_rand_set_source(seeded_random, &run->rand);
+	mls_rand_set_source(test_rand_source, &run->rand);
 	return mls_disk_open(&run->disk, &run->medium->base, crash_run_store(run), &secret, &opts);
 }
 
@@ -450,7 +444,7 @@ static void make_base(struct crash_base *base, base_fn *maker)
 	run.base = base;
 	run.new_version = 1;
 	test_rand_seed(&run.rand, 2);
-	mls_rand_set_source(seeded_random, &run.rand);
+	mls_rand_set_source(test_rand_source, &run.rand);
 	MUST(&run, mls_disk_format(&medium.base, crash_run_store(&run), &secret, uuid, &format));
 	MUST(&run, crash_run_open(&run, 2, true));
 	if (maker)

@@ -8,6 +8,7 @@
 
 #include "base/buf.h"
 #include "base/rand.h"
+#include "tests/lib/test_log.h"
 #include "tests/lib/test_rand.h"
 
 #if defined __has_feature
@@ -33,13 +34,6 @@ static int same_numbers(void *arg, void *out, size_t bytes)
 	return 0;
 }
 
-static void quiet(void *arg, enum mls_log_level level, const char *message)
-{
-	(void)arg;
-	(void)level;
-	(void)message;
-}
-
 /* ASan: freed memory is held back, to catch its use, but not so much that each input meets fresh pages. */
 const char *__asan_default_options(void);
 const char *__asan_default_options(void)
@@ -63,7 +57,7 @@ const struct mls_keyring *fuzz_keys(void)
 		mallopt(M_TRIM_THRESHOLD, 1 << 28);
 		test_rand_seed(&random_numbers, 1);
 		mls_rand_set_source(same_numbers, NULL);
-		mls_set_logger(quiet, NULL);
+		mls_set_logger(test_log_quiet, NULL);
 		fuzz_must(mls_keyring_new(&keys, master, uuid));
 	}
 	return keys;

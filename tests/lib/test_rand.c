@@ -67,6 +67,12 @@ void test_rand_fill(struct test_rand *r, void *out, size_t bytes)
 	}
 }
 
+int test_rand_source(void *r, void *out, size_t bytes)
+{
+	test_rand_fill(r, out, bytes);
+	return 0;
+}
+
 uint64_t test_rand_mix(uint64_t a, uint64_t b)
 {
 	uint64_t x = a;

@@ -21,6 +21,7 @@ uint64_t test_rand_below(struct test_rand *r, uint64_t end);			/* 0 ... end - 1;
 uint64_t test_rand_between(struct test_rand *r, uint64_t low, uint64_t high);	/* both included */
 bool test_rand_chance(struct test_rand *r, uint64_t of, uint64_t in);		/* true: of times in `in` */
 void test_rand_fill(struct test_rand *r, void *out, size_t bytes);
+int test_rand_source(void *r, void *out, size_t bytes);				/* the same, for mls_rand_set_source */
 
 /* A seed mixed from two numbers: one for each step, image or thread of a seeded run. */
 uint64_t test_rand_mix(uint64_t a, uint64_t b);

@@ -28,6 +28,7 @@
 
 #include "tests/lib/check_run.h"
 #include "tests/lib/test_fsck.h"
+#include "tests/lib/test_log.h"
 #include "tests/lib/test_rand.h"
 #include "tests/nth/nth_ops.h"
 
@@ -481,13 +482,6 @@ START_TEST(one_case_again)
 }
 END_TEST
 
-static void quiet(void *arg, enum mls_log_level level, const char *message)
-{
-	(void)arg;
-	(void)level;
-	(void)message;
-}
-
 int main(void)
 {
 	Suite *suite = suite_create("nth failure");
@@ -497,7 +491,7 @@ int main(void)
 	signal(SIGABRT, last_words);
 	signal(SIGALRM, last_words);
 	if (!getenv("MLS_LOUD"))
-		mls_set_logger(quiet, NULL);
+		mls_set_logger(test_log_quiet, NULL);
 	tcase_set_timeout(tc, 0);
 	if (getenv("MLS_NTH"))
 		tcase_add_test(tc, one_case_again);

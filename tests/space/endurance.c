@@ -33,6 +33,7 @@
 #include "mlsdisk/mlsdisk.h"
 #include "tests/lib/test_rand.h"
 #include "tests/lib/test_sanitizer.h"
+#include "tests/lib/test_usage.h"
 
 #define NR_SAMPLES 100u
 #define NR_BUCKETS 512u		/* 8 to each power of two, in ns */
@@ -76,26 +77,6 @@ static void must(int err, const char *what)
 {
 	if (err)
 		fail(what, mls_strerror(err));
-}
-
-static double now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
-}
-
-static uint64_t rss_kib(void)
-{
-	uint64_t pages = 0;
-	FILE *file = fopen("/proc/self/statm", "r");
-
-	if (!file || fscanf(file, "%*u %" SCNu64, &pages) != 1)
-		pages = 0;
-	if (file)
-		fclose(file);
-	return pages * ((uint64_t)sysconf(_SC_PAGESIZE) >> 10);
 }
 
 /* ---- Which block ---- */
@@ -146,7 +127,7 @@ static unsigned bucket_of(uint64_t ns)
 
 static void note_latency(struct run *run, double began)
 {
-	uint64_t ns = (uint64_t)((now() - began) * 1e9);
+	uint64_t ns = (uint64_t)((test_wall_seconds() - began) * 1e9);
 
 	run->latency[bucket_of(ns)]++;
 	run->nr_timed++;
@@ -169,7 +150,7 @@ static void write_block(struct run *run, uint64_t lba)
 	double began;
 
 	content(run->block, lba, ++run->nr_written);
-	began = now();
+	began = test_wall_seconds();
 	must(mls_disk_write(run->disk, lba * MLS_BLOCK_BYTES, run->block, MLS_BLOCK_BYTES), "write");
 	note_latency(run, began);
 	run->version[lba] = run->nr_written;
@@ -207,7 +188,7 @@ static void take_sample(struct run *run, double seconds)
 	run->samples[run->nr_samples++] = (struct sample){
 		.seconds = seconds,
 		.amplification = user > last_user ? (double)(stat.dev_written_blocks - last_dev) / (double)(user - last_user) : 0,
-		.written_blocks = user, .free_runs = stat.nr_free_runs, .rss_kib = rss_kib(),
+		.written_blocks = user, .free_runs = stat.nr_free_runs, .rss_kib = test_resident_kib(),
 	};
 	last_dev = stat.dev_written_blocks;
 	last_user = user;
@@ -216,7 +197,7 @@ static void take_sample(struct run *run, double seconds)
 static void overwrite(struct run *run)
 {
 	uint64_t target = run->o.mib * 256 * run->o.factor, first = run->nr_written, next_sample = 0;
-	double began = now(), synced = began, at = began;
+	double began = test_wall_seconds(), synced = began, at = began;
 
 	while (run->nr_written - first < target && at - began < (double)run->o.seconds) {
 		if (run->nr_written - first >= next_sample && run->nr_samples < NR_SAMPLES) {
@@ -227,13 +208,13 @@ static void overwrite(struct run *run)
 			discard_and_rewrite(run);
 		else
 			write_block(run, pick(run));
-		at = now();
+		at = test_wall_seconds();
 		if (run->o.sync_ms && at - synced > (double)run->o.sync_ms / 1000) {
 			must(mls_disk_sync(run->disk), "sync");
 			synced = at;
 		}
 	}
-	run->seconds = now() - began;
+	run->seconds = test_wall_seconds() - began;
 	take_sample(run, run->seconds);
 	run->nr_written -= first;
 }
@@ -255,10 +236,10 @@ static double plain_rate(struct run *run, const char *path)
 			fail(path, "write");
 	if (fsync(fd))
 		fail(path, "fsync");
-	for (at = synced = began = now(); at - began < run->seconds / 2; nr++) {
+	for (at = synced = began = test_wall_seconds(); at - began < run->seconds / 2; nr++) {
 		if (pwrite(fd, run->block, MLS_BLOCK_BYTES, (off_t)(pick(run) * MLS_BLOCK_BYTES)) != MLS_BLOCK_BYTES)
 			fail(path, "write");
-		at = now();
+		at = test_wall_seconds();
 		if (run->o.sync_ms && at - synced > (double)run->o.sync_ms / 1000) {
 			if (fdatasync(fd))
 				fail(path, "fdatasync");
@@ -389,11 +370,11 @@ int main(int argc, char **argv)
 		write_block(&run, lba);
 	memset(run.latency, 0, sizeof run.latency);
 	run.max_ns = run.nr_timed = 0;
-	rss = rss_kib();
+	rss = test_resident_kib();
 	overwrite(&run);
 	mls_disk_stat(run.disk, &stat);
 	check_all(&run, "after the run");
-	if (!TEST_SANITIZER && rss_kib() > rss + RSS_GROWTH_MAX_KIB)
+	if (!TEST_SANITIZER && test_resident_kib() > rss + RSS_GROWTH_MAX_KIB)
 		fail("resident memory", "grows");
 	must(mls_disk_close(run.disk), "close");
 	open_disk(&run);

@@ -31,6 +31,7 @@
 #include "mlsdisk/mlsdisk.h"
 #include "tests/lib/test_rand.h"
 #include "tests/lib/test_sanitizer.h"
+#include "tests/lib/test_usage.h"
 
 #define DISK_BLOCKS (128u << 20 >> 12)
 #define HOLDS_BYTES (UINT64_C(64) << 20)	/* BACKING is for a disk of this size */
@@ -100,26 +101,6 @@ static double waited(int schedstat)
 	if (schedstat < 0 || pread(schedstat, text, sizeof text - 1, 0) < 0 || sscanf(text, "%*u %" SCNu64, &ns) != 1)
 		return 0;
 	return (double)ns / 1e9;
-}
-
-static double wall(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
-}
-
-static uint64_t rss_kib(void)
-{
-	uint64_t pages = 0;
-	FILE *file = fopen("/proc/self/statm", "r");
-
-	if (!file || fscanf(file, "%*u %" SCNu64, &pages) != 1)
-		pages = 0;
-	if (file)
-		fclose(file);
-	return pages * ((uint64_t)sysconf(_SC_PAGESIZE) >> 10);
 }
 
 static void content(uint8_t *block, uint64_t lba, uint64_t v)
@@ -206,12 +187,12 @@ static void *work(void *arg)
 	int schedstat = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
 
 	while (!atomic_load(&stop)) {
-		double began = now(), began_wall = wall(), began_waited = waited(schedstat);
+		double began = now(), began_wall = test_wall_seconds(), began_waited = waited(schedstat);
 		uint64_t calls = atomic_load(&nr_calls);
 		int err = try_once(w);
 
 		calls = atomic_fetch_add(&nr_calls, 1) - calls;
-		note_time(w, now() - began, wall() - began_wall, waited(schedstat) - began_waited, calls);
+		note_time(w, now() - began, test_wall_seconds() - began_wall, waited(schedstat) - began_waited, calls);
 		w->nr++;
 		w->nr_no_space += err == MLS_ENOSPC;
 		if (err && !(writes && err == MLS_ENOSPC))
@@ -233,14 +214,14 @@ static struct growth growth_now(void)
 	struct mls_disk_stat stat;
 
 	mls_disk_stat(disk, &stat);
-	return (struct growth){ rss_kib(), stat.dev_written_blocks };
+	return (struct growth){ test_resident_kib(), stat.dev_written_blocks };
 }
 
 static void hammer(double seconds)
 {
 	static struct worker workers[NR_JOBS];
 	struct growth quarter, end;
-	double began = wall();
+	double began = test_wall_seconds();
 	uint64_t nr_taken = 0;
 	pthread_t clock;
 
@@ -269,7 +250,7 @@ static void hammer(double seconds)
 		nr_taken += i < OVERWRITE ? workers[i].nr - workers[i].nr_no_space : 0;
 	}
 	printf("full: %.0f s (%.0f on the wall); %" PRIu64 " new blocks found a place; %" PRIu64
-	       " KiB resident after a quarter, %" PRIu64 " in the end\n", seconds, wall() - began, nr_taken, quarter.rss_kib, end.rss_kib);
+	       " KiB resident after a quarter, %" PRIu64 " in the end\n", seconds, test_wall_seconds() - began, nr_taken, quarter.rss_kib, end.rss_kib);
 	if (workers[WRITE_NEW_1].nr_no_space == 0 || workers[WRITE_NEW_2].nr_no_space == 0)
 		fail("writes", "the disk isn't full");
 	if (nr_taken > nr_filled / SCRAPS_PART)

@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "tests/lib/check_run.h"
 #include "tests/lib/fault_dev.h"
+#include "tests/lib/test_log.h"
 
 static struct mls_block_dev *dev;
 static uint8_t *buf, *got;
@@ -32,13 +33,6 @@ static void teardown(void)
 	mls_block_dev_destroy(dev);
 	mls_blocks_free(buf);
 	mls_blocks_free(got);
-}
-
-static void quiet(void *arg, enum mls_log_level level, const char *message)
-{
-	(void)arg;
-	(void)level;
-	(void)message;
 }
 
 static bool is_block(const struct mls_block_dev *d, uint64_t hba, int byte)
@@ -275,7 +269,7 @@ int main(void)
 	Suite *suite = suite_create("0-bio/block");
 	TCase *tc = tcase_create("all");
 
-	mls_set_logger(quiet, NULL);
+	mls_set_logger(test_log_quiet, NULL);
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, transfers_outside_the_device_are_refused_whole);
 	tcase_add_test(tc, memory_keeps_what_is_written);

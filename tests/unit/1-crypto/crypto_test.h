@@ -11,6 +11,7 @@
 #include "1-crypto/kdf.h"
 #include "tests/lib/fault_dev.h"
 #include "tests/lib/tamper.h"
+#include "tests/lib/test_log.h"
 #include "tests/lib/test_rand.h"
 
 /* Keyrings of different numbers differ in the master key; of different disks in the UUID. */
@@ -29,11 +30,6 @@ static inline struct mls_block_dev *test_mem_dev(uint64_t nr_blocks)
 
 	ck_assert_int_eq(mls_block_dev_mem_new(&dev, nr_blocks), 0);
 	return dev;
-}
-
-static inline void test_quiet(void *arg, enum mls_log_level level, const char *message)
-{
-	(void)arg, (void)level, (void)message;
 }
 
 /* Has any (key, nonce) pair been seen before? Set up with mls_aead_set_audit(test_audit, &a). */

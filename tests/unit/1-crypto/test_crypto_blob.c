@@ -149,7 +149,7 @@ int main(void)
 	Suite *suite = suite_create("crypto_blob");
 	TCase *tc = tcase_create("all");
 
-	mls_set_logger(test_quiet, NULL);
+	mls_set_logger(test_log_quiet, NULL);
 	tcase_set_timeout(tc, 120);
 	tcase_add_test(tc, every_size_comes_back);
 	tcase_add_test(tc, each_byte_counts);

@@ -562,7 +562,7 @@ int main(void)
 	Suite *suite = suite_create("crypto_chain");
 	TCase *tc = tcase_create("all");
 
-	mls_set_logger(test_quiet, NULL);
+	mls_set_logger(test_log_quiet, NULL);
 	tcase_set_timeout(tc, 120);
 	tcase_add_test(tc, blocks_of_a_group);
 	tcase_add_loop_test(tc, groups_come_back, 0, 5);

@@ -648,7 +648,7 @@ int main(void)
 	Suite *suite = suite_create("crypto_log");
 	TCase *tc = tcase_create("all");
 
-	mls_set_logger(test_quiet, NULL);
+	mls_set_logger(test_log_quiet, NULL);
 	tcase_set_timeout(tc, 120);
 	tcase_add_test(tc, layout_follows_the_rule);
 	tcase_add_test(tc, layout_of_huge_logs);

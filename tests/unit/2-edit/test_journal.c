@@ -11,6 +11,7 @@
 #include "base/endian.h"
 #include "format/mlsdisk_format.h"
 #include "tests/lib/check_run.h"
+#include "tests/lib/test_log.h"
 #include "tests/unit/2-edit/toy.h"
 
 static struct mls_block_dev *dev;
@@ -533,17 +534,12 @@ START_TEST(edit_groups)
 }
 END_TEST
 
-static void quiet(void *arg, enum mls_log_level level, const char *message)
-{
-	(void)arg, (void)level, (void)message;
-}
-
 int main(void)
 {
 	Suite *suite = suite_create("journal");
 	TCase *tc = tcase_create("all");
 
-	mls_set_logger(quiet, NULL);
+	mls_set_logger(test_log_quiet, NULL);
 	tcase_set_timeout(tc, 120);
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, nothing_there);

@@ -13,6 +13,7 @@
 #include "tests/lib/check_run.h"
 #include "tests/lib/crash_dev.h"
 #include "tests/lib/fault_dev.h"
+#include "tests/lib/test_log.h"
 #include "tests/unit/2-edit/toy.h"
 
 #define BASE_COMMITS 30u		/* of the first session */
@@ -287,17 +288,12 @@ START_TEST(commit_makes_earlier_writes_durable)
 }
 END_TEST
 
-static void quiet(void *arg, enum mls_log_level level, const char *message)
-{
-	(void)arg, (void)level, (void)message;
-}
-
 int main(void)
 {
 	Suite *suite = suite_create("journal_power");
 	TCase *tc = tcase_create("all");
 
-	mls_set_logger(quiet, NULL);
+	mls_set_logger(test_log_quiet, NULL);
 	tcase_set_timeout(tc, 240);
 	tcase_add_test(tc, power_cut_at_every_operation);
 	tcase_add_test(tc, write_or_flush_fails_once);

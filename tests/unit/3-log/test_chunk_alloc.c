@@ -6,6 +6,7 @@
 
 #include "3-log/chunk_alloc.h"
 #include "tests/lib/check_run.h"
+#include "tests/lib/test_log.h"
 
 #define BASE_HBA 100u
 #define RUN_BLOCKS 16u
@@ -281,17 +282,12 @@ START_TEST(threads_never_share)
 }
 END_TEST
 
-static void quiet(void *arg, enum mls_log_level level, const char *message)
-{
-	(void)arg, (void)level, (void)message;
-}
-
 int main(void)
 {
 	Suite *suite = suite_create("chunk_alloc");
 	TCase *tc = tcase_create("all");
 
-	mls_set_logger(quiet, NULL);
+	mls_set_logger(test_log_quiet, NULL);
 	tcase_set_timeout(tc, 120);
 	tcase_add_test(tc, all_runs_once);
 	tcase_add_test(tc, lowest_first);

@@ -10,6 +10,7 @@
 #include "base/endian.h"
 #include "format/mlsdisk_format.h"
 #include "tests/lib/check_run.h"
+#include "tests/lib/test_log.h"
 #include "tests/unit/3-log/log_bench.h"
 
 static struct mls_block_dev *dev;
@@ -529,17 +530,12 @@ START_TEST(threads_change_logs_at_once)
 }
 END_TEST
 
-static void quiet(void *arg, enum mls_log_level level, const char *message)
-{
-	(void)arg, (void)level, (void)message;
-}
-
 int main(void)
 {
 	Suite *suite = suite_create("tx_log");
 	TCase *tc = tcase_create("all");
 
-	mls_set_logger(quiet, NULL);
+	mls_set_logger(test_log_quiet, NULL);
 	tcase_set_timeout(tc, 120);
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, logs_come_back);

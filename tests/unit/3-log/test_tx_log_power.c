@@ -11,6 +11,7 @@
 #include "tests/lib/check_run.h"
 #include "tests/lib/crash_dev.h"
 #include "tests/lib/fault_dev.h"
+#include "tests/lib/test_log.h"
 #include "tests/unit/3-log/log_bench.h"
 
 #define NR_STEPS 8u
@@ -207,17 +208,12 @@ START_TEST(failed_append_aborts_only_its_transaction)
 }
 END_TEST
 
-static void quiet(void *arg, enum mls_log_level level, const char *message)
-{
-	(void)arg, (void)level, (void)message;
-}
-
 int main(void)
 {
 	Suite *suite = suite_create("tx_log_power");
 	TCase *tc = tcase_create("all");
 
-	mls_set_logger(quiet, NULL);
+	mls_set_logger(test_log_quiet, NULL);
 	tcase_set_timeout(tc, 240);
 	tcase_add_test(tc, power_cut_at_every_operation);
 	tcase_add_test(tc, io_fails_once);

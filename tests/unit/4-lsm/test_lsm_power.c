@@ -13,19 +13,13 @@
 #include "tests/lib/check_run.h"
 #include "tests/lib/crash_dev.h"
 #include "tests/lib/fault_dev.h"
+#include "tests/lib/test_log.h"
 #include "tests/lib/test_rand.h"
 #include "tests/unit/4-lsm/tree_bench.h"
 
 #define NR_STEPS 120u
 #define NR_IMAGES 2u
 #define OPS_MAX 3000u
-
-static void no_log(void *arg, enum mls_log_level level, const char *message)
-{
-	(void)arg;
-	(void)level;
-	(void)message;
-}
 
 static struct tree_world *base_world;
 static struct mls_block_dev *base_dev;
@@ -204,7 +198,7 @@ int main(void)
 	Suite *suite = suite_create("lsm_power");
 	TCase *tc = tcase_create("all");
 
-	mls_set_logger(no_log, NULL);
+	mls_set_logger(test_log_quiet, NULL);
 	tcase_set_timeout(tc, 300);
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, power_cut_at_every_operation);

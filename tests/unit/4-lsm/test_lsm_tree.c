@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "tests/lib/check_run.h"
 #include "tests/lib/crash_dev.h"
+#include "tests/lib/test_log.h"
 #include "tests/lib/test_rand.h"
 #include "tests/unit/4-lsm/tree_bench.h"
 
@@ -567,19 +568,12 @@ START_TEST(a_ring_too_small_is_refused)
 }
 END_TEST
 
-static void no_log(void *arg, enum mls_log_level level, const char *message)
-{
-	(void)arg;
-	(void)level;
-	(void)message;
-}
-
 int main(void)
 {
 	Suite *suite = suite_create("lsm_tree");
 	TCase *tc = tcase_create("all");
 
-	mls_set_logger(no_log, NULL);
+	mls_set_logger(test_log_quiet, NULL);
 	tcase_set_timeout(tc, 120);
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, empty);

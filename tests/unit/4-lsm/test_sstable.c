@@ -17,6 +17,7 @@
 #include "tests/lib/check_run.h"
 #include "tests/lib/fault_dev.h"
 #include "tests/lib/tamper.h"
+#include "tests/lib/test_log.h"
 #include "tests/lib/test_rand.h"
 
 #define RUN_BLOCKS 64u
@@ -578,13 +579,6 @@ static int try_table(struct world *w, uint8_t *blocks, uint32_t nr_blocks, struc
 	return err;
 }
 
-static void ignore_log(void *arg, enum mls_log_level level, const char *message)
-{
-	(void)arg;
-	(void)level;
-	(void)message;
-}
-
 START_TEST(a_malformed_table_is_refused)
 {
 	/* le64 at byte `at` of a block is set to value. */
@@ -612,7 +606,7 @@ START_TEST(a_malformed_table_is_refused)
 	struct world *w = new_world();
 	uint8_t *blocks = mls_blocks_zalloc(NR_BLOCKS + 1);
 
-	mls_set_logger(ignore_log, NULL);
+	mls_set_logger(test_log_quiet, NULL);
 	encode_table(blocks);
 	ck_assert_int_eq(try_table(w, blocks, NR_BLOCKS, info), 0);
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -707,7 +701,7 @@ START_TEST(tampering_is_noticed)
 	struct place place = { 0 };
 	unsigned nr_noticed = 0;
 
-	mls_set_logger(ignore_log, NULL);
+	mls_set_logger(test_log_quiet, NULL);
 	ck_assert_int_eq(build(w, m.first, m.step, m.nr, 0, &info), 0);
 	place.id = info.log_id;
 	ck_assert_int_eq(mls_tx_store_list(w->store, -1, note_place, &place), 1);
@@ -734,7 +728,7 @@ START_TEST(swapped_blocks_are_noticed)
 	struct mls_sst_info info[2];
 	struct place place[2] = { 0 };
 
-	mls_set_logger(ignore_log, NULL);
+	mls_set_logger(test_log_quiet, NULL);
 	for (unsigned i = 0; i < 2; i++) {
 		ck_assert_int_eq(build(w, m.first, m.step, m.nr, 0, &info[i]), 0);
 		place[i].id = info[i].log_id;
@@ -761,7 +755,7 @@ START_TEST(building_fails_cleanly_at_each_call)
 {
 	int err = MLS_EIO;
 
-	mls_set_logger(ignore_log, NULL);
+	mls_set_logger(test_log_quiet, NULL);
 	for (unsigned sticky = 0; sticky < 2; sticky++) {
 		err = MLS_EIO;
 		for (unsigned n = 1; err; n++) {
@@ -799,7 +793,7 @@ START_TEST(reading_fails_cleanly_at_each_call)
 	struct mls_sst_info info;
 	int err = MLS_EIO;
 
-	mls_set_logger(ignore_log, NULL);
+	mls_set_logger(test_log_quiet, NULL);
 	ck_assert_int_eq(build(w, m.first, m.step, m.nr, 0, &info), 0);
 	for (unsigned n = 1; err; n++) {
 		struct mls_block_cache *cache = new_cache(20);

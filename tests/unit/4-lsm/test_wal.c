@@ -11,6 +11,7 @@
 #include "4-lsm/wal.h"
 #include "base/endian.h"
 #include "tests/lib/check_run.h"
+#include "tests/lib/test_log.h"
 
 #define RING_BLOCKS 32u
 
@@ -191,19 +192,12 @@ START_TEST(edits_that_cant_be_are_refused)
 }
 END_TEST
 
-static void no_log(void *arg, enum mls_log_level level, const char *message)
-{
-	(void)arg;
-	(void)level;
-	(void)message;
-}
-
 int main(void)
 {
 	Suite *suite = suite_create("wal");
 	TCase *tc = tcase_create("all");
 
-	mls_set_logger(no_log, NULL);
+	mls_set_logger(test_log_quiet, NULL);
 	tcase_set_timeout(tc, 120);
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, a_group_comes_back);

@@ -8,6 +8,7 @@
 #include "tests/lib/check_run.h"
 #include "tests/lib/fault_dev.h"
 #include "tests/lib/tamper.h"
+#include "tests/lib/test_log.h"
 #include "tests/lib/test_rand.h"
 #include "tests/unit/5-disk/disk_fixture.h"
 
@@ -508,11 +509,6 @@ START_TEST(format_takes_constant_time_and_space)
 }
 END_TEST
 
-static void quiet(void *arg, enum mls_log_level level, const char *message)
-{
-	(void)arg, (void)level, (void)message;
-}
-
 int main(void)
 {
 	Suite *suite = suite_create("disk");
@@ -539,6 +535,6 @@ int main(void)
 	tcase_add_test(tc, format_takes_constant_time_and_space);
 	suite_add_tcase(suite, tc);
 	if (!getenv("MLS_LOUD"))
-		mls_set_logger(quiet, NULL);
+		mls_set_logger(test_log_quiet, NULL);
 	return check_run(suite);
 }

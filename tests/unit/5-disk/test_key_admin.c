@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "tests/lib/check_run.h"
 #include "tests/lib/fault_dev.h"
+#include "tests/lib/test_log.h"
 #include "tests/unit/5-disk/disk_fixture.h"
 
 static const struct mls_secret key_a = { .data = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", .bytes = 32 };
@@ -19,13 +20,6 @@ static const struct mls_secret empty = { .data = "", .bytes = 0 };
 
 static struct mls_block_dev *dev;
 
-static void quiet(void *arg, enum mls_log_level level, const char *message)
-{
-	(void)arg;
-	(void)level;
-	(void)message;
-}
-
 static void setup(void)
 {
 	const struct mls_format_opts opts = { .disk_bytes = 4 << 20 };
@@ -34,7 +28,7 @@ static void setup(void)
 	struct mls_keyring *keys = NULL;
 	uint8_t uuid[MLS_UUID_BYTES];
 
-	mls_set_logger(quiet, NULL);
+	mls_set_logger(test_log_quiet, NULL);
 	ck_assert_int_eq(mls_uuid_new(uuid), 0);
 	ck_assert_int_eq(mls_geometry_init(&geo, &opts, mls_backing_bytes(opts.disk_bytes) / MLS_BLOCK_BYTES), 0);
 	ck_assert_int_eq(mls_block_dev_mem_new(&dev, mls_geometry_end(&geo)), 0);

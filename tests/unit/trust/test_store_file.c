@@ -15,6 +15,7 @@
 #include "format/mlsdisk_format.h"
 #include "tests/lib/check_run.h"
 #include "trust/store.h"
+#include "tests/lib/test_log.h"
 
 #define FILE_BYTES (2 * MLS_BLOCK_BYTES)
 #define SLOT_BYTES sizeof(struct mls_trust_slot_disk)
@@ -22,16 +23,9 @@
 static char dir[64], path[128], uri[160];
 static const uint8_t uuid_a[16] = "disk A", uuid_b[16] = "disk B", key_a[32] = "key A", key_b[32] = "key B";
 
-static void quiet(void *arg, enum mls_log_level level, const char *message)
-{
-	(void)arg;
-	(void)level;
-	(void)message;
-}
-
 static void setup(void)
 {
-	mls_set_logger(quiet, NULL);
+	mls_set_logger(test_log_quiet, NULL);
 	snprintf(dir, sizeof dir, "/tmp/test_store.XXXXXX");
 	ck_assert_ptr_nonnull(mkdtemp(dir));
 	snprintf(path, sizeof path, "%s/state/mlsdisk/a.trust", dir);
