@@ -3,7 +3,7 @@
  * disk.h - layer 5: the disk as its own files see it. The contract is mlsdisk.h.
  *
  * Files    disk_stack.c wires all layers, bottom to top; disk_open.c recovers; disk_format.c makes;
- *          disk_io.c reads, writes, discards; disk_sync.c syncs; cleaner.c gives space back.
+ *          disk_read.c reads; disk_write.c writes and discards; disk_sync.c syncs; cleaner.c gives space back.
  * Locks    in the order they may be taken: sync_lock (not held over I/O: a round is marked by
  *          sync_running), an RMW stripe (held over the reading of one block), then what the layers
  *          below take: writer->lock, the index's lock, table->lock, the allocator's.
@@ -116,18 +116,21 @@ MLS_MUST_CHECK int mls_disk_open_unlocked(struct mls_disk **disk, struct mls_blo
 /* disk_stats.c: what this session has done so far. Any time, under any lock. */
 void mls_disk_session_totals(void *disk, struct mls_totals *totals);
 
-/* disk_io.c: one block of any record, from memory or the device. MLS_ENOENT: the location is of a
+/* disk_read.c: one block of any record, from memory or the device. MLS_ENOENT: the location is of a
  * segment that has been freed since; look the LBA up again. out is block-aligned. */
 MLS_MUST_CHECK int mls_disk_read_rec(struct mls_disk *disk, const struct mls_index_rec *rec, void *out);
 
-/* disk_io.c: up to MLS_CHUNK_IO_BLOCKS blocks, for whoever wants them; not counted as a user's. out is block-aligned. */
+/* disk_read.c: the newest version of one block; *rec is the version that out holds afterwards. */
+MLS_MUST_CHECK int mls_disk_read_block(struct mls_disk *disk, uint64_t lba, void *out, struct mls_index_rec *rec);
+
+/* disk_read.c: up to MLS_CHUNK_IO_BLOCKS blocks, for whoever wants them; not counted as a user's. out is block-aligned. */
 MLS_MUST_CHECK int mls_disk_read_chunk(struct mls_disk *disk, uint64_t lba, uint32_t nr, uint8_t *out);
 
-/* disk_io.c: there was no space. Have the cleaner make some; 0: try again. Not with a lock that a sync may want.
+/* disk_write.c: there was no space. Have the cleaner make some; 0: try again. Not with a lock that a sync may want.
  * since: as for mls_cleaner_wait. */
 MLS_MUST_CHECK int mls_disk_wait_for_space(struct mls_disk *disk, uint64_t *since);
 
-/* disk_io.c: tombstones for the mapped ones of up to MLS_CHUNK_IO_BLOCKS blocks; *mapped: how many. MLS_ENOSPC: the
+/* disk_write.c: tombstones for the mapped ones of up to MLS_CHUNK_IO_BLOCKS blocks; *mapped: how many. MLS_ENOSPC: the
  * index has no space for them, and nobody has waited for some. */
 MLS_MUST_CHECK int mls_disk_bury_chunk(struct mls_disk *disk, uint64_t lba, uint32_t nr, uint32_t *mapped);
 
