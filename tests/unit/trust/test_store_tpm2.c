@@ -11,17 +11,9 @@
 #endif
 #include <check.h>
 #include <errno.h>
-#include <pthread.h>
-#include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <tss2/tss2_esys.h>
@@ -30,19 +22,15 @@
 #include "1-crypto/kdf.h"
 #include "format/mlsdisk_format.h"
 #include "tests/lib/check_run.h"
+#include "tests/unit/trust/tpm_bus.h"
 #include "trust/store.h"
 #include "trust/tpm2_nv.h"
 
 #define INDEX 0x01800001u
 #define URI "tpm2:0x01800001"
 #define NV_BYTES (2 * sizeof(struct mls_trust_nv_slot_disk))
-#define MESSAGE_BYTES 4096u
-#define CC_NV_WRITE 0x137u
-#define CC_NV_READ 0x14eu
 
 static const uint8_t uuid_a[16] = "disk A", uuid_b[16] = "disk B", key_a[32] = "key A", key_b[32] = "key B";
-static char dir[64];
-static pid_t tpm_pid;
 
 /* ---- What is logged ---- */
 
@@ -55,239 +43,6 @@ static void keep_message(void *arg, enum mls_log_level level, const char *messag
 	snprintf(last_message, sizeof last_message, "%s", message);
 }
 
-/* ---- The TPM ---- */
-
-static void path_of(char path[128], const char *name)
-{
-	snprintf(path, 128, "%s/%s", dir, name);
-}
-
-static int connect_to(const char *name)
-{
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	ck_assert_int_ge(fd, 0);
-	snprintf(address.sun_path, sizeof address.sun_path, "%s/%s", dir, name);
-	if (connect(fd, (struct sockaddr *)&address, sizeof address) == 0)
-		return fd;
-	close(fd);
-	return -1;
-}
-
-static void tpm_start(void)
-{
-	char state[192], server[192], ctrl[192];
-	const struct timespec moment = { .tv_nsec = 5000000 };
-
-	snprintf(state, sizeof state, "dir=%s", dir);
-	snprintf(server, sizeof server, "type=unixio,path=%s/tpm", dir);
-	snprintf(ctrl, sizeof ctrl, "type=unixio,path=%s/tpm.ctrl", dir);
-	tpm_pid = fork();
-	ck_assert_int_ge(tpm_pid, 0);
-	if (tpm_pid == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (!freopen("/dev/null", "w", stderr))
-			_exit(126);
-		execlp("swtpm", "swtpm", "socket", "--tpm2", "--tpmstate", state, "--server", server, "--ctrl", ctrl,
-		       "--flags", "not-need-init,startup-clear", (char *)NULL);
-		_exit(127);
-	}
-	for (int i = 0; i < 2000; i++) {
-		int fd = connect_to("tpm");
-
-		if (fd >= 0) {
-			close(fd);
-			return;
-		}
-		nanosleep(&moment, NULL);
-	}
-	ck_abort_msg("swtpm doesn't answer");
-}
-
-static void tpm_kill(void)
-{
-	char path[128];
-
-	kill(tpm_pid, SIGKILL);
-	waitpid(tpm_pid, NULL, 0);
-	path_of(path, "tpm");
-	unlink(path);
-	path_of(path, "tpm.ctrl");
-	unlink(path);
-}
-
-/* ---- The proxy ---- */
-
-enum prank { HONEST, FLIP_COMMAND, FLIP_ANSWER, ANSWER_CODE, REPLAY, CUT_BEFORE, CUT_AFTER };
-
-struct bus {
-	pthread_mutex_t lock;
-	pthread_t thread;
-	int listen_fd;
-	enum prank prank;
-	uint32_t on;			/* the command code that is concerned */
-	unsigned nr;			/* how many times */
-	size_t at;			/* which byte */
-	uint32_t code;
-	bool done;			/* the prank was played */
-	size_t last_bytes;		/* of the last message of its kind */
-	uint8_t answer[MESSAGE_BYTES];	/* the last honest answer to CC_NV_READ */
-	size_t answer_bytes;
-	uint8_t *traffic;		/* all of it */
-	size_t traffic_bytes;
-};
-
-static struct bus bus = { .lock = PTHREAD_MUTEX_INITIALIZER };
-
-static void set_prank(enum prank prank, uint32_t on, unsigned nr, size_t at)
-{
-	pthread_mutex_lock(&bus.lock);
-	bus.prank = prank;
-	bus.on = on;
-	bus.nr = nr;
-	bus.at = at;
-	bus.done = false;
-	pthread_mutex_unlock(&bus.lock);
-}
-
-static bool played(void)
-{
-	bool done;
-
-	pthread_mutex_lock(&bus.lock);
-	done = bus.done;
-	pthread_mutex_unlock(&bus.lock);
-	return done;
-}
-
-static uint32_t be32(const uint8_t *p)
-{
-	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
-static void put_be32(uint8_t *p, uint32_t value)
-{
-	for (int i = 0; i < 4; i++)
-		p[i] = (uint8_t)(value >> (24 - 8 * i));
-}
-
-static bool get_all(int fd, uint8_t *data, size_t bytes)
-{
-	while (bytes) {
-		ssize_t n = read(fd, data, bytes);
-
-		if (n <= 0)
-			return false;
-		data += n;
-		bytes -= (size_t)n;
-	}
-	return true;
-}
-
-static bool put_all(int fd, const uint8_t *data, size_t bytes)
-{
-	return send(fd, data, bytes, MSG_NOSIGNAL) == (ssize_t)bytes;
-}
-
-/* A whole TPM message; 0: the other side has gone. */
-static size_t get_message(int fd, uint8_t data[MESSAGE_BYTES])
-{
-	size_t bytes;
-
-	if (!get_all(fd, data, 10))
-		return 0;
-	bytes = be32(data + 2);
-	if (bytes < 10 || bytes > MESSAGE_BYTES || !get_all(fd, data + 10, bytes - 10))
-		return 0;
-	bus.traffic = realloc(bus.traffic, bus.traffic_bytes + bytes);
-	memcpy(bus.traffic + bus.traffic_bytes, data, bytes);
-	bus.traffic_bytes += bytes;
-	return bytes;
-}
-
-static size_t ask_tpm(int tpm, const uint8_t *command, size_t bytes, uint8_t answer[MESSAGE_BYTES])
-{
-	return put_all(tpm, command, bytes) ? get_message(tpm, answer) : 0;
-}
-
-/* One command there, its answer back; the lock is held. false: the connection ends. */
-static bool relay(int store, int tpm, uint8_t *command, size_t bytes)
-{
-	uint8_t answer[MESSAGE_BYTES];
-	uint32_t code = be32(command + 6);
-	enum prank prank = bus.nr && code == bus.on ? bus.prank : HONEST;
-	size_t answer_bytes;
-
-	if (prank != HONEST) {
-		bus.nr--;
-		bus.done = true;
-		bus.last_bytes = bytes;
-	}
-	if (prank == CUT_BEFORE)
-		return false;
-	if (prank == ANSWER_CODE) {
-		uint8_t refusal[10] = { 0x80, 0x01, 0, 0, 0, 10 };
-
-		put_be32(refusal + 6, bus.code);
-		return put_all(store, refusal, sizeof refusal);
-	}
-	if (prank == FLIP_COMMAND && bus.at < bytes)
-		command[bus.at] ^= 0x10;
-	answer_bytes = ask_tpm(tpm, command, bytes, answer);
-	if (!answer_bytes || prank == CUT_AFTER)
-		return false;
-	if (prank == REPLAY)
-		return put_all(store, bus.answer, bus.answer_bytes);
-	if (prank == FLIP_ANSWER) {
-		bus.last_bytes = answer_bytes;
-		if (bus.at < answer_bytes)
-			answer[bus.at] ^= 0x10;
-	} else if (code == CC_NV_READ) {
-		memcpy(bus.answer, answer, answer_bytes);
-		bus.answer_bytes = answer_bytes;
-	}
-	return put_all(store, answer, answer_bytes);
-}
-
-static void *proxy(void *arg)
-{
-	uint8_t command[MESSAGE_BYTES];
-	int store, tpm;
-
-	(void)arg;
-	while ((store = accept(bus.listen_fd, NULL, NULL)) >= 0) {
-		bool go_on = true;
-
-		tpm = connect_to("tpm");
-		while (go_on && tpm >= 0) {
-			size_t bytes = get_message(store, command);
-
-			pthread_mutex_lock(&bus.lock);
-			go_on = bytes && relay(store, tpm, command, bytes);
-			pthread_mutex_unlock(&bus.lock);
-		}
-		close(store);
-		if (tpm >= 0)
-			close(tpm);
-	}
-	return NULL;
-}
-
-static void proxy_start(void)
-{
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	char ctrl[128];
-
-	bus.listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	snprintf(address.sun_path, sizeof address.sun_path, "%s/bus", dir);
-	ck_assert_int_eq(bind(bus.listen_fd, (struct sockaddr *)&address, sizeof address), 0);
-	ck_assert_int_eq(listen(bus.listen_fd, 4), 0);
-	path_of(ctrl, "bus.ctrl");
-	ck_assert_int_eq(symlink("tpm.ctrl", ctrl), 0);
-	ck_assert_int_eq(pthread_create(&bus.thread, NULL, proxy, NULL), 0);
-}
-
 static void setup(void)
 {
 	char conf[128];
@@ -295,11 +50,10 @@ static void setup(void)
 	mls_set_logger(keep_message, NULL);
 	setenv("TSS2_LOG", "all+none", 1);
 	unsetenv("MLSDISK_TPM2_OWNER_AUTH_FILE");
-	snprintf(dir, sizeof dir, "/tmp/test_store_tpm2.XXXXXX");
-	ck_assert_ptr_nonnull(mkdtemp(dir));
+	tpm_make_dir();
 	tpm_start();
-	proxy_start();
-	snprintf(conf, sizeof conf, "swtpm:path=%s/bus", dir);
+	bus_start();
+	snprintf(conf, sizeof conf, "swtpm:path=%s/bus", tpm_dir);
 	setenv("MLSDISK_TCTI", conf, 1);
 }
 
@@ -307,12 +61,9 @@ static void teardown(void)
 {
 	char command[128];
 
-	shutdown(bus.listen_fd, SHUT_RDWR);
-	pthread_join(bus.thread, NULL);
-	close(bus.listen_fd);
-	free(bus.traffic);
+	bus_end();
 	tpm_kill();
-	snprintf(command, sizeof command, "rm -r %s", dir);
+	snprintf(command, sizeof command, "rm -r %s", tpm_dir);
 	ck_assert_int_eq(system(command), 0);
 	mls_set_logger(NULL, NULL);
 }
@@ -623,7 +374,7 @@ START_TEST(owner_with_a_password)
 	store = open_store(uuid_a, key_a);
 	ck_assert_int_eq(advance(store, uuid_a, 1), MLS_EIO);
 	ck_assert_ptr_nonnull(strstr(last_message, "MLSDISK_TPM2_OWNER_AUTH_FILE"));
-	path_of(path, "owner");
+	tpm_path(path, "owner");
 	setenv("MLSDISK_TPM2_OWNER_AUTH_FILE", path, 1);
 	ck_assert_int_eq(advance(store, uuid_a, 1), MLS_EIO);	/* no such file */
 	f = fopen(path, "w");
@@ -667,9 +418,9 @@ START_TEST(changed_answers_are_refused)
 	for (at = 0; at < bytes; at++) {
 		int64_t got;
 
-		set_prank(FLIP_ANSWER, CC_NV_READ, 1, at);
+		bus_set_prank(FLIP_ANSWER, CC_NV_READ, 1, at);
 		got = read_anew(uuid_a, key_a);
-		ck_assert_msg(played(), "byte %zu: %d: %s", at, (int)got, last_message);
+		ck_assert_msg(bus_played(), "byte %zu: %d: %s", at, (int)got, last_message);
 		ck_assert_msg(got < 0 && got != MLS_ENOENT, "byte %zu: %d", at, (int)got);
 		bytes = bus.last_bytes;
 	}
@@ -691,11 +442,11 @@ START_TEST(changed_writes_are_refused)
 		int err;
 
 		store = open_store(uuid_a, key_a);
-		set_prank(FLIP_COMMAND, CC_NV_WRITE, 1, at);
+		bus_set_prank(FLIP_COMMAND, CC_NV_WRITE, 1, at);
 		err = advance(store, uuid_a, (uint64_t)was + 1);
-		ck_assert(played());
+		ck_assert(bus_played());
 		bytes = bus.last_bytes;
-		set_prank(HONEST, 0, 0, 0);
+		bus_set_prank(HONEST, 0, 0, 0);
 		mls_trusted_store_destroy(store);
 		got = read_anew(uuid_a, key_a);
 		ck_assert_msg(err ? got == was : got == was + 1, "byte %zu: %d, then %d", at, err, (int)got);
@@ -714,14 +465,14 @@ START_TEST(replayed_answers_are_refused)
 	make_store(1, 2);
 	ck_assert_int_eq(read_anew(uuid_a, key_a), 2);
 	make_store(3, 3);
-	set_prank(REPLAY, CC_NV_READ, 1, 0);
+	bus_set_prank(REPLAY, CC_NV_READ, 1, 0);
 	ck_assert_int_lt(read_anew(uuid_a, key_a), 0);
-	ck_assert(played());
-	set_prank(HONEST, 0, 0, 0);
+	ck_assert(bus_played());
+	bus_set_prank(HONEST, 0, 0, 0);
 	store = open_store(uuid_a, key_a);
 	ck_assert_int_eq(store->ops->read(store, &got), 0);
 	ck_assert_int_eq(advance(store, uuid_a, 4), 0);
-	set_prank(REPLAY, CC_NV_READ, 1, 0);
+	bus_set_prank(REPLAY, CC_NV_READ, 1, 0);
 	ck_assert_int_lt(store->ops->read(store, &got), 0);
 	mls_trusted_store_destroy(store);
 }
@@ -735,7 +486,7 @@ START_TEST(writes_that_the_bus_acknowledges_are_refused)
 	make_store(1, 2);
 	store = open_store(uuid_a, key_a);
 	bus.code = 0;
-	set_prank(ANSWER_CODE, CC_NV_WRITE, 1, 0);
+	bus_set_prank(ANSWER_CODE, CC_NV_WRITE, 1, 0);
 	ck_assert_int_eq(advance(store, uuid_a, 3), MLS_EIO);
 	mls_trusted_store_destroy(store);
 	ck_assert_int_eq(read_anew(uuid_a, key_a), 2);
@@ -752,7 +503,7 @@ START_TEST(patience_while_the_tpm_asks_for_it)
 		struct mls_trusted_store *store = open_store(uuid_a, key_a);
 
 		bus.code = codes[i];
-		set_prank(ANSWER_CODE, CC_NV_WRITE, 3, 0);
+		bus_set_prank(ANSWER_CODE, CC_NV_WRITE, 3, 0);
 		ck_assert_int_eq(advance(store, uuid_a, id), 0);
 		ck_assert_uint_eq(bus.nr, 0);
 		mls_trusted_store_destroy(store);
@@ -776,7 +527,7 @@ START_TEST(refusals_of_the_tpm_are_told)
 		struct mls_trusted_store *store = open_store(uuid_a, key_a);
 
 		bus.code = rows[i].code;
-		set_prank(ANSWER_CODE, CC_NV_WRITE, 1, 0);
+		bus_set_prank(ANSWER_CODE, CC_NV_WRITE, 1, 0);
 		ck_assert_int_eq(advance(store, uuid_a, 3), rows[i].err);
 		ck_assert_msg(strstr(last_message, rows[i].text) != NULL, "%s", last_message);
 		mls_trusted_store_destroy(store);
@@ -791,10 +542,10 @@ START_TEST(sessions_of_the_dead_are_cleared)
 	for (int i = 0; i < 8; i++) {
 		struct mls_trusted_store *store = open_store(uuid_a, key_a);
 
-		set_prank(CUT_BEFORE, i ? CC_NV_WRITE : 0x12a, 1, 0);
+		bus_set_prank(CUT_BEFORE, i ? CC_NV_WRITE : 0x12a, 1, 0);
 		ck_assert_int_eq(advance(store, uuid_a, 3), MLS_EIO);
-		ck_assert(played());
-		set_prank(HONEST, 0, 0, 0);
+		ck_assert(bus_played());
+		bus_set_prank(HONEST, 0, 0, 0);
 		mls_trusted_store_destroy(store);
 		make_store(2, 2);
 		ck_assert_int_eq(read_anew(uuid_a, key_a), 2);
@@ -809,11 +560,11 @@ static void cut_and_restart(enum prank prank, uint32_t code, uint64_t sync_id)
 {
 	struct mls_trusted_store *store = open_store(uuid_a, key_a);
 
-	set_prank(prank, code, 1, 0);
+	bus_set_prank(prank, code, 1, 0);
 	ck_assert_int_eq(advance(store, uuid_a, sync_id), MLS_EIO);
-	ck_assert(played());
+	ck_assert(bus_played());
 	mls_trusted_store_destroy(store);
-	set_prank(HONEST, 0, 0, 0);
+	bus_set_prank(HONEST, 0, 0, 0);
 	tpm_kill();
 	tpm_start();
 }
