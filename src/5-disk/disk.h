@@ -47,6 +47,7 @@ struct mls_disk {
 	struct mls_block_ring wal_ring;
 	struct mls_lsm *lsm;
 	struct mls_seg_writer *writer;
+	struct mls_read_pool read_pool;
 	struct mls_cleaner *cleaner;
 	struct mls_burier *burier;		/* NULL: read-only */
 	struct mls_defrag *defrag;		/* NULL: read-only, without threads, unwanted */

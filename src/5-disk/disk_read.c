@@ -140,7 +140,7 @@ static int job_read(struct mls_disk *disk, struct read_job *job, uint32_t nr, ui
 {
 	int err;
 
-	mls_read_plan_make(&job->plan, job->hbas, nr, out);
+	mls_read_plan_make(&job->plan, &disk->read_pool, job->hbas, nr, out);
 	if (job->plan.nr_ios == 0)
 		return 0;
 	err = mls_block_dev_readv(disk->dev, job->plan.ios, job->plan.nr_ios);

@@ -104,6 +104,8 @@ int mls_disk_stack_new(struct mls_disk *disk)
 		err = mls_seg_writer_new(&disk->writer, disk->dev, disk->alloc, disk->table, disk->keys,
 					 disk->opts.read_only ? 0 : SEG_BUFS,
 					 disk->opts.inline_work || disk->opts.read_only);
+	if (!err)
+		err = mls_read_pool_init(&disk->read_pool, disk->opts.inline_work ? 1 : MLS_READ_BUFS_MAX);
 	if (!err && !disk->opts.read_only && disk->meter.inner->ops->reserve)
 		err = mls_seg_writer_claim_ahead(disk->writer);
 	return err;
@@ -116,6 +118,7 @@ void mls_disk_stack_free(struct mls_disk *disk)
 	mls_defrag_free(disk->defrag);
 	mls_burier_free(disk->burier);
 	mls_lsm_free(disk->lsm);
+	mls_read_pool_release(&disk->read_pool);
 	mls_seg_writer_free(disk->writer);
 	mls_segment_table_free(disk->table);
 	mls_tx_store_free(disk->logs);

@@ -19,6 +19,45 @@ struct span {
 	bool fits;		/* it is as it's wanted in out */
 };
 
+/* ---- Buffers ---- */
+
+int mls_read_pool_init(struct mls_read_pool *pool, unsigned nr)
+{
+	MLS_INVARIANT(nr <= MLS_READ_BUFS_MAX);
+	pool->blocks = mls_blocks_alloc((uint64_t)nr * MLS_READ_BUF_BLOCKS);
+	if (!pool->blocks)
+		return MLS_ENOMEM;
+	pthread_mutex_init(&pool->lock, NULL);
+	for (pool->nr_free = 0; pool->nr_free < nr; pool->nr_free++)
+		pool->free[pool->nr_free] = mls_block_at(pool->blocks, (uint64_t)pool->nr_free * MLS_READ_BUF_BLOCKS);
+	return 0;
+}
+
+void mls_read_pool_release(struct mls_read_pool *pool)
+{
+	if (!pool->blocks)
+		return;
+	pthread_mutex_destroy(&pool->lock);
+	mls_blocks_free(pool->blocks);
+}
+
+static uint8_t *buf_take(struct mls_read_pool *pool)
+{
+	uint8_t *buf;
+
+	pthread_mutex_lock(&pool->lock);
+	buf = pool->nr_free ? pool->free[--pool->nr_free] : NULL;
+	pthread_mutex_unlock(&pool->lock);
+	return buf;
+}
+
+static void buf_give(struct mls_read_pool *pool, uint8_t *buf)
+{
+	pthread_mutex_lock(&pool->lock);
+	pool->free[pool->nr_free++] = buf;
+	pthread_mutex_unlock(&pool->lock);
+}
+
 /* ---- As it comes ---- */
 
 /* Add block i; it joins the transfer before if it follows it here and there. */
@@ -113,7 +152,8 @@ static void plan_spans(struct mls_read_plan *plan, const struct placed *order, c
 
 /* ---- Both ---- */
 
-void mls_read_plan_make(struct mls_read_plan *plan, const uint64_t *hbas, uint32_t nr, uint8_t *out)
+void mls_read_plan_make(struct mls_read_plan *plan, struct mls_read_pool *pool, const uint64_t *hbas, uint32_t nr,
+			uint8_t *out)
 {
 	struct placed order[MLS_CHUNK_IO_BLOCKS];
 	struct span spans[MLS_CHUNK_IO_BLOCKS];
@@ -126,17 +166,21 @@ void mls_read_plan_make(struct mls_read_plan *plan, const uint64_t *hbas, uint32
 		return;
 	nr_placed = sort_placed(hbas, nr, order);
 	nr_spans = find_spans(order, nr_placed, GAP_MAX, spans, &extra);
-	if (extra > MLS_READ_PLAN_EXTRA)
+	if (extra > MLS_READ_BUF_BLOCKS)
 		nr_spans = find_spans(order, nr_placed, 0, spans, &extra);
 	if (nr_spans >= plan->nr_ios)
 		return;
-	if (extra)
-		plan->extra = mls_blocks_alloc(extra);
-	if (!extra || plan->extra)
-		plan_spans(plan, order, spans, nr_spans);
+	if (extra) {
+		plan->pool = pool;
+		plan->extra = buf_take(pool);
+		if (!plan->extra)
+			return;
+	}
+	plan_spans(plan, order, spans, nr_spans);
 }
 
 void mls_read_plan_release(struct mls_read_plan *plan)
 {
-	mls_blocks_free(plan->extra);
+	if (plan->extra)
+		buf_give(plan->pool, plan->extra);
 }

@@ -15,6 +15,7 @@
 
 static uint8_t *out;
 static struct mls_read_plan plan;
+static struct mls_read_pool pool;
 
 /* The device's block at hba begins with its number; transfers come in any order. */
 static void transfer(void)
@@ -47,7 +48,7 @@ static unsigned check_plan(const uint64_t *hbas, uint32_t nr)
 	unsigned nr_ios;
 
 	memset(out, NOT_READ, NR * MLS_BLOCK_BYTES);
-	mls_read_plan_make(&plan, hbas, nr, out);
+	mls_read_plan_make(&plan, &pool, hbas, nr, out);
 	transfer();
 	for (uint32_t i = 0; i < nr; i++)
 		ck_assert(hbas[i] == MLS_HBA_NONE ? mls_block_at(out, i)[0] == NOT_READ : is_in_place(i, hbas[i]));
@@ -60,10 +61,13 @@ static void setup(void)
 {
 	out = mls_blocks_alloc(NR);
 	ck_assert_ptr_nonnull(out);
+	ck_assert_int_eq(mls_read_pool_init(&pool, 2), 0);
 }
 
 static void teardown(void)
 {
+	ck_assert_uint_eq(pool.nr_free, 2);
+	mls_read_pool_release(&pool);
 	mls_blocks_free(out);
 }
 
@@ -91,9 +95,9 @@ START_TEST(layouts_and_what_they_take)
 	for (uint32_t i = 0; i < NR; i++)		/* backwards */
 		hbas[i] = 5000 - i;
 	ck_assert_uint_eq(check_plan(hbas, NR), 1);
-	for (uint32_t i = 0; i < NR; i++)		/* two streams by turns, far apart */
-		hbas[i] = 1000 + 100000 * (i % 2) + i;
-	ck_assert_uint_eq(check_plan(hbas, NR), 2);
+	for (uint32_t i = 0; i < NR; i++)		/* two streams by turns, far apart; one afterwards */
+		hbas[i] = i < NR / 2 ? 1000 + 100000 * (i % 2) + i : 700000 + i;
+	ck_assert_uint_eq(check_plan(hbas, NR), 3);
 	for (uint32_t i = 0; i < NR; i++)		/* nowhere near each other */
 		hbas[i] = 1000 + 100 * i;
 	ck_assert_uint_eq(check_plan(hbas, NR), NR);
@@ -103,6 +107,26 @@ START_TEST(layouts_and_what_they_take)
 	for (uint32_t i = 0; i < NR; i++)		/* all in one place, as in a damaged index */
 		hbas[i] = 1000;
 	ck_assert_uint_eq(check_plan(hbas, NR), NR);
+}
+END_TEST
+
+/* Whoever finds no buffer reads piece by piece. */
+START_TEST(buffers_are_few)
+{
+	struct mls_read_plan others[2];
+	uint64_t hbas[NR];
+
+	for (uint32_t i = 0; i < NR; i++)
+		hbas[i] = 5000 - i;
+	for (unsigned k = 0; k < 2; k++) {
+		mls_read_plan_make(&others[k], &pool, hbas, NR, out);
+		ck_assert_uint_eq(others[k].nr_ios, 1);
+	}
+	ck_assert_ptr_ne(others[0].extra, others[1].extra);
+	ck_assert_uint_eq(check_plan(hbas, NR), NR);
+	mls_read_plan_release(&others[1]);
+	ck_assert_uint_eq(check_plan(hbas, NR), 1);
+	mls_read_plan_release(&others[0]);
 }
 END_TEST
 
@@ -134,6 +158,7 @@ int main(void)
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, layouts_and_what_they_take);
+	tcase_add_test(tc, buffers_are_few);
 	tcase_add_loop_test(tc, any_layout, 0, 4);
 	suite_add_tcase(s, tc);
 	return check_run(s);
