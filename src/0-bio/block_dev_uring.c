@@ -44,7 +44,7 @@
 #define RING_ENTRIES 64u
 #define IO_BYTES_MAX ((size_t)1 << 30)	/* one system call; Linux takes no more than 2 GiB - 4 KiB */
 #define NR_STALLS_MAX 1000u		/* tries of 1 ms each without progress */
-#define NR_LOCK_TRIES 10u		/* of 50 ms each: udev locks a block device while it looks at it */
+#define NR_LOCK_TRIES 10u		/* of 50 ms each, see open_locked */
 
 struct uring_dev {
 	struct mls_block_dev base;
@@ -375,8 +375,10 @@ static void uring_destroy(struct mls_block_dev *dev)
 {
 	struct uring_dev *d = (struct uring_dev *)dev;
 
-	if (d->fd >= 0)
-		close(d->fd);		/* and with it the lock */
+	if (d->fd >= 0) {
+		flock(d->fd, LOCK_UN);	/* close may leave it: the kernel's own thread may still have the file, for a moment */
+		close(d->fd);
+	}
 	free(d->path);
 	free(d);
 }
@@ -432,25 +434,44 @@ static int open_fd(struct uring_dev *d, unsigned flags, bool is_block)
 		if (d->fd >= 0 && !(flags & MLS_DEV_NO_DIRECT))
 			mls_info("bio: %s: no O_DIRECT here: going through the page cache", d->path);
 	}
-	return d->fd < 0 ? open_failed(d->path, "open", errno) : 0;
+	if (d->fd < 0)
+		return errno == EBUSY ? MLS_EBUSY : open_failed(d->path, "open", errno);
+	return 0;
 }
 
-static int take_lock(const struct uring_dev *d, bool is_block)
+static int take_lock(const struct uring_dev *d)
 {
 	int how = (d->read_only ? LOCK_SH : LOCK_EX) | LOCK_NB;
 
-	for (unsigned i = 0; flock(d->fd, how); i++) {
-		if (errno == EINTR)
-			continue;
-		if (errno != EWOULDBLOCK)
-			return open_failed(d->path, "lock", errno);
-		if (!is_block || i >= NR_LOCK_TRIES) {
-			mls_error("bio: %s: in use by another process", d->path);
+	while (flock(d->fd, how)) {
+		if (errno == EWOULDBLOCK)
 			return MLS_EBUSY;
-		}
-		sleep_ms(50);
+		if (errno != EINTR)
+			return open_failed(d->path, "lock", errno);
 	}
 	return 0;
+}
+
+/* Who was ended by force, or has just closed it, may have it for a moment yet: the kernel's threads for io_uring let go of
+ * files later. And udev locks a block device while it looks at it. */
+static int open_locked(struct uring_dev *d, unsigned flags, bool is_block)
+{
+	for (unsigned i = 0;; i++) {
+		int err = open_fd(d, flags, is_block);
+
+		if (!err)
+			err = take_lock(d);
+		if (err != MLS_EBUSY)
+			return err;
+		if (i >= NR_LOCK_TRIES) {
+			mls_error("bio: %s: in use by another process", d->path);
+			return err;
+		}
+		if (d->fd >= 0)
+			close(d->fd);
+		d->fd = -1;
+		sleep_ms(50);
+	}
 }
 
 /* The name of a new file is durable only when its directory is. */
@@ -521,9 +542,7 @@ int mls_block_dev_open(struct mls_block_dev **dev, const char *path, unsigned fl
 	d->path = strdup(path);
 	err = d->path ? 0 : MLS_ENOMEM;
 	if (!err)
-		err = open_fd(d, flags, is_block);
-	if (!err)
-		err = take_lock(d, is_block);
+		err = open_locked(d, flags, is_block);
 	if (!err)
 		err = find_size(d, flags, mls_div_round_up(size_bytes, MLS_BLOCK_BYTES) * MLS_BLOCK_BYTES);
 	if (!err)

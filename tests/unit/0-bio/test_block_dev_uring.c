@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -196,6 +197,60 @@ START_TEST(a_second_opener_is_kept_out)
 }
 END_TEST
 
+static pid_t child_that(void (*does)(void))
+{
+	pid_t pid = fork();
+
+	ck_assert_int_ge(pid, 0);
+	if (pid == 0) {
+		does();
+		_exit(0);
+	}
+	return pid;
+}
+
+static void wait_to_be_killed(void)
+{
+	pause();
+}
+
+/* As after kill -9: the kernel still has the other's file for a moment. */
+static void hold_for_a_moment(void)
+{
+	int fd = open(path, O_RDWR);
+
+	if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB))
+		_exit(1);
+	usleep(200000);
+}
+
+/* Goal: who closes gives the lock back, though others still have the open file. */
+START_TEST(closing_gives_the_lock_back)
+{
+	struct mls_block_dev *dev = open_dev(MLS_DEV_CREATE);
+	pid_t pid = child_that(wait_to_be_killed);
+
+	mls_block_dev_destroy(dev);
+	mls_block_dev_destroy(open_dev(0));
+	kill(pid, SIGKILL);
+	ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+}
+END_TEST
+
+START_TEST(a_lock_held_for_a_moment_is_waited_for)
+{
+	int status;
+	pid_t pid;
+
+	mls_block_dev_destroy(open_dev(MLS_DEV_CREATE));
+	pid = child_that(hold_for_a_moment);
+	usleep(50000);
+	mls_block_dev_destroy(open_dev(0));
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert_int_eq(status, 0);
+}
+END_TEST
+
 START_TEST(a_file_cut_short_by_the_host_is_an_error)
 {
 	struct mls_block_dev *dev = open_dev(MLS_DEV_CREATE);
@@ -375,6 +430,8 @@ int main(void)
 	tcase_add_test(tc, create_grows_and_never_shrinks);
 	tcase_add_test(tc, open_refuses_what_it_must);
 	tcase_add_test(tc, a_second_opener_is_kept_out);
+	tcase_add_test(tc, closing_gives_the_lock_back);
+	tcase_add_test(tc, a_lock_held_for_a_moment_is_waited_for);
 	tcase_add_test(tc, a_file_cut_short_by_the_host_is_an_error);
 	tcase_add_test(tc, a_full_host_is_no_space);
 	tcase_add_test(tc, a_discard_gives_space_back);
