@@ -6,7 +6,7 @@
  *          is known of what died before the disk was opened, until the index tells (mls_lsm_tell_shadowed).
  * Why      a mark can be believed: versions of an LBA only get newer, so what is hidden once is never current
  *          again in this life of the run. A crash may undo the newer one; the marks are in memory, and gone with it.
- * Memory   A bit a slot; taken when the first slot of a run is marked.
+ * Memory   A bit a block of a run, as a damaged index may name one behind the slots; taken when the first one is marked.
  * Threads  Under the segment table's lock.
  */
 #ifndef MLS_DISK_DEAD_SLOTS_H
@@ -24,14 +24,14 @@ struct mls_dead_slots {
 	uint32_t words_per_run;
 };
 
-static inline uint32_t mls_dead_words(uint32_t nr_slots)
+static inline uint32_t mls_dead_words(uint32_t run_blocks)
 {
-	return (nr_slots + 63) / 64;
+	return (run_blocks + 63) / 64;
 }
 
-MLS_MUST_CHECK static inline int mls_dead_slots_init(struct mls_dead_slots *dead, uint64_t nr_runs, uint32_t nr_slots)
+MLS_MUST_CHECK static inline int mls_dead_slots_init(struct mls_dead_slots *dead, uint64_t nr_runs, uint32_t run_blocks)
 {
-	dead->words_per_run = mls_dead_words(nr_slots);
+	dead->words_per_run = mls_dead_words(run_blocks);
 	dead->bits = calloc(nr_runs, dead->words_per_run * sizeof *dead->bits);
 	return dead->bits ? 0 : MLS_ENOMEM;
 }

@@ -428,11 +428,9 @@ static int mover_init(struct mover *mover, struct mls_movers *all)
 	mover->by_lba = calloc(nr_slots, sizeof *mover->by_lba);
 	mover->current = calloc(nr_slots, sizeof *mover->current);
 	mover->wanted = calloc(nr_slots, sizeof *mover->wanted);
-	mover->dead = calloc(mls_dead_words(nr_slots), sizeof *mover->dead);
+	mover->dead = calloc(mls_dead_words(all->disk->sb.geo.run_blocks), sizeof *mover->dead);
 	mover->blocks = mls_blocks_alloc(all->disk->sb.geo.run_blocks);
-	return mover->slots && mover->by_lba && mover->current && mover->wanted && mover->dead && mover->blocks ?
-		       0 :
-		       MLS_ENOMEM;
+	return mover->slots && mover->by_lba && mover->current && mover->wanted && mover->dead && mover->blocks ? 0 : MLS_ENOMEM;
 }
 
 static void mover_release(struct mover *mover)

@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "5-disk/geometry.h"
 #include "5-disk/location.h"
 #include "5-disk/segment.h"
 #include "base/err.h"
@@ -533,8 +532,7 @@ int mls_segment_table_new(struct mls_segment_table **out, struct mls_chunk_alloc
 	/* All at once, so that no entry ever moves; memory is taken when one is touched. */
 	table->max_runs = max_runs;
 	table->entries = calloc(max_runs, sizeof *table->entries);
-	if (!table->entries ||
-	    mls_dead_slots_init(&table->dead, max_runs, mls_segment_slots(mls_chunk_alloc_run_blocks(alloc)))) {
+	if (!table->entries || mls_dead_slots_init(&table->dead, max_runs, mls_chunk_alloc_run_blocks(alloc))) {
 		free(table->entries);
 		free(table);
 		return MLS_ENOMEM;

@@ -124,7 +124,7 @@ void mls_segment_table_cut(struct mls_segment_table *table, bool begins);
 bool mls_segment_table_cleaned(struct mls_segment_table *table, const struct mls_seg_info *victim, uint64_t epoch);
 
 /* Which slots of that life hold what is hidden by newer versions, as far as is known: dead_slots.h. bits: mls_dead_words of
- * a run's slots. */
+ * a run's blocks. */
 void mls_segment_table_dead_slots(struct mls_segment_table *table, uint64_t run, uint64_t birth, uint64_t *bits);
 
 /* Until the disk is closed. */
