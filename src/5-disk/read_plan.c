@@ -170,13 +170,10 @@ void mls_read_plan_make(struct mls_read_plan *plan, struct mls_read_pool *pool, 
 		nr_spans = find_spans(order, nr_placed, 0, spans, &extra);
 	if (nr_spans >= plan->nr_ios)
 		return;
-	if (extra) {
-		plan->pool = pool;
-		plan->extra = buf_take(pool);
-		if (!plan->extra)
-			return;
-	}
-	plan_spans(plan, order, spans, nr_spans);
+	plan->pool = pool;
+	plan->extra = buf_take(pool);	/* whatever saves a transfer doesn't fit */
+	if (plan->extra)
+		plan_spans(plan, order, spans, nr_spans);
 }
 
 void mls_read_plan_release(struct mls_read_plan *plan)
