@@ -7,6 +7,7 @@
  * Why      a mark can be believed: versions of an LBA only get newer, so what is hidden once is never current
  *          again in this life of the run. A crash may undo the newer one; the marks are in memory, and gone with it.
  * Memory   A bit a block of a run, as a damaged index may name one behind the slots; taken when the first one is marked.
+ * Invariant A free run has no marks, nor has any while the state is loaded: a life begins without.
  * Threads  Under the segment table's lock.
  */
 #ifndef MLS_DISK_DEAD_SLOTS_H
@@ -46,7 +47,16 @@ static inline uint64_t *mls_dead_slots_of(const struct mls_dead_slots *dead, uin
 	return dead->bits + run * dead->words_per_run;
 }
 
-/* A life of the run begins. */
+static inline bool mls_dead_slots_none(const struct mls_dead_slots *dead, uint64_t run)
+{
+	uint64_t any = 0;
+
+	for (uint32_t i = 0; i < dead->words_per_run; i++)
+		any |= mls_dead_slots_of(dead, run)[i];
+	return any == 0;
+}
+
+/* A life of the run has ended. */
 static inline void mls_dead_slots_clear(struct mls_dead_slots *dead, uint64_t run)
 {
 	memset(mls_dead_slots_of(dead, run), 0, dead->words_per_run * sizeof *dead->bits);

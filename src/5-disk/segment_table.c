@@ -110,7 +110,6 @@ void mls_seg_entry_begin(struct mls_segment_table *table, struct seg_entry *entr
 	table->live_blocks -= (uint64_t)entry->live_mem + entry->live_sst;
 	table->hidden_blocks -= entry->hidden;
 	*entry = (struct seg_entry){ .key = key, .birth = birth, .state = (uint8_t)state };
-	mls_dead_slots_clear(&table->dead, (uint64_t)(entry - table->entries));
 }
 
 void mls_seg_entry_end(struct mls_segment_table *table, uint64_t run)
@@ -128,6 +127,7 @@ void mls_seg_entry_end(struct mls_segment_table *table, uint64_t run)
 	table->hidden_blocks -= entry->hidden;
 	table->nr_segments--;
 	*entry = (struct seg_entry){ .birth = entry->birth, .state = MLS_SEG_FREE };
+	mls_dead_slots_clear(&table->dead, run);
 	mls_chunk_alloc_give(table->alloc, run);
 }
 
@@ -216,11 +216,12 @@ static void on_shadowed(void *arg, uint64_t loc)
 
 	pthread_mutex_lock(&table->lock);
 	entry = mls_seg_entry_of_loc(table, loc, &run);
-	if (entry)
+	if (entry) {
 		mark_dead(table, run, loc);
-	if (entry && entry->hidden < entry->live_sst) {
-		entry->hidden++;
-		table->hidden_blocks++;
+		if (entry->hidden < entry->live_sst) {
+			entry->hidden++;
+			table->hidden_blocks++;
+		}
 	}
 	pthread_mutex_unlock(&table->lock);
 }
@@ -264,7 +265,7 @@ int mls_segment_table_open_run(struct mls_segment_table *table, enum mls_run_cla
 		goto out;
 
 	entry = &table->entries[*run];
-	MLS_INVARIANT(entry->state == MLS_SEG_FREE);
+	MLS_INVARIANT(entry->state == MLS_SEG_FREE && mls_dead_slots_none(&table->dead, *run));
 	*birth = table->next_birth++;
 	*key = table->key_now;
 	table->key_now_segments++;
