@@ -158,23 +158,34 @@ static void store_mismatch(struct lab *l)
 
 /* ---- Kinds: crashes (no faults) ---- */
 
-/* The image of after a sync, the store of before it. */
-static void crash_in_sync(struct lab *l)
+/* The files are as they are now, whatever closing the disk may still write. */
+static void cut_power(struct lab *l, struct mls_disk *disk)
 {
 	char image[600], store[600];
-	struct mls_disk *disk = lab_open_disk(l);
 
 	side_path(l, image, "crash.img");
 	side_path(l, store, "crash.store");
-	lab_write_range(disk, 100, 110, 77);
-	lab_must(mls_disk_sync(disk), "sync");
-	lab_copy_file(l->store_path, store);
-	lab_write_range(disk, 105, 120, 78);
-	lab_must(mls_disk_sync(disk), "sync");
 	lab_copy_file(l->image, image);
+	lab_copy_file(l->store_path, store);
 	lab_must(mls_disk_close(disk), "close");
 	lab_close(l);
 	lab_require(rename(image, l->image) == 0 && rename(store, l->store_path) == 0, "rename");
+}
+
+/* The image of after a sync, the store of before it. */
+static void crash_in_sync(struct lab *l)
+{
+	struct mls_disk *disk = lab_open_disk(l);
+	char before[600];
+
+	side_path(l, before, "before.store");
+	lab_write_range(disk, 100, 110, 77);
+	lab_must(mls_disk_sync(disk), "sync");
+	lab_copy_file(l->store_path, before);
+	lab_write_range(disk, 105, 120, 78);
+	lab_must(mls_disk_sync(disk), "sync");
+	cut_power(l, disk);
+	lab_require(rename(before, l->store_path) == 0, "rename");
 }
 
 static void crash_torn_sync(struct lab *l)
@@ -191,34 +202,20 @@ static void crash_torn_sync(struct lab *l)
 
 static void crash_unsynced(struct lab *l)
 {
-	char image[600], store[600];
 	struct mls_disk *disk = lab_open_disk(l);
 
-	side_path(l, image, "crash.img");
-	side_path(l, store, "crash.store");
 	lab_write_range(disk, 0, 3 * LAB_MEMTABLE_RECORDS, 55);
-	lab_copy_file(l->image, image);
-	lab_copy_file(l->store_path, store);
-	lab_must(mls_disk_close(disk), "close");
-	lab_close(l);
-	lab_require(rename(image, l->image) == 0 && rename(store, l->store_path) == 0, "rename");
+	cut_power(l, disk);
 }
 
 /* All is synced, but the open segment has no summary: only the WAL knows what is in it. */
 static void crash_open_segment(struct lab *l)
 {
-	char image[600], store[600];
 	struct mls_disk *disk = lab_open_disk(l);
 
-	side_path(l, image, "crash.img");
-	side_path(l, store, "crash.store");
 	lab_write_range(disk, 50, 60, 91);
 	lab_must(mls_disk_sync(disk), "sync");
-	lab_copy_file(l->image, image);
-	lab_copy_file(l->store_path, store);
-	lab_must(mls_disk_close(disk), "close");
-	lab_close(l);
-	lab_require(rename(image, l->image) == 0 && rename(store, l->store_path) == 0, "rename");
+	cut_power(l, disk);
 }
 
 /* ---- Kinds: journal, WAL ---- */
