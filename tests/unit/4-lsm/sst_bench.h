@@ -11,18 +11,12 @@
 #include <string.h>
 
 #include "4-lsm/sst_block.h"
+#include "tests/lib/check_must.h"
 #include "tests/lib/fault_dev.h"
 #include "tests/lib/test_rand.h"
 
 #define SST_RUN_BLOCKS 64u
 #define SST_NR_RUNS 32u
-
-/* For inner loops: Check notes each ck_assert in a file. */
-#define must(expr)                                            \
-	do {                                                  \
-		if (!(expr))                                  \
-			ck_abort_msg("%s is false", #expr);   \
-	} while (0)
 
 struct sst_world {
 	struct mls_block_dev *disk;

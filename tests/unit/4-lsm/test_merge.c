@@ -8,18 +8,12 @@
 #include <string.h>
 
 #include "4-lsm/merge.h"
+#include "tests/lib/check_must.h"
 #include "tests/lib/check_run.h"
 #include "tests/lib/test_rand.h"
 
 #define LBAS 300u
 #define SOURCES_MAX 64u
-
-/* For inner loops: Check notes each ck_assert in a file. */
-#define must(expr)                                            \
-	do {                                                  \
-		if (!(expr))                                  \
-			ck_abort_msg("%s is false", #expr);   \
-	} while (0)
 
 /* hba says where the record came from, so that each is unlike all others. */
 static struct mls_index_rec rec_of(unsigned source, uint64_t lba)
