@@ -43,20 +43,24 @@ static struct {
 	uint8_t *scratch;
 } good;
 
-static int use_disk(struct mls_disk *disk)
+static _Alignas(MLS_BLOCK_BYTES) uint8_t buf[16 * MLS_BLOCK_BYTES];
+
+static void read_disk(struct mls_disk *disk)
 {
-	static _Alignas(MLS_BLOCK_BYTES) uint8_t buf[16 * MLS_BLOCK_BYTES];
 	uint64_t at;
 
 	for (uint64_t offset = 0; offset < DISK_BYTES; offset += sizeof buf)
 		(void)!mls_disk_read(disk, offset, buf, sizeof buf);
 	(void)!mls_disk_seek(disk, 0, false, &at);
+}
+
+static void write_disk(struct mls_disk *disk)
+{
 	for (uint64_t offset = 0; offset < DISK_BYTES; offset += 3 * sizeof buf)
 		(void)!mls_disk_write(disk, offset, buf, sizeof buf);
 	(void)!mls_disk_discard(disk, 100, 20000);
 	(void)!mls_disk_sync(disk);
 	(void)!mls_disk_write(disk, 0, buf, sizeof buf);
-	return mls_disk_close(disk);
 }
 
 static void groups_read(struct groups *g)
@@ -213,7 +217,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (unsigned i = 0; i < 2; i++) {
 		if (mls_disk_open(&disk, good.dev, NULL, &secret, &open_opts))
 			break;		/* and would be again: nothing was written */
-		(void)use_disk(disk);
+		read_disk(disk);
+		if (i == 0)
+			write_disk(disk);
+		(void)!mls_disk_close(disk);
 	}
 	return 0;
 }
