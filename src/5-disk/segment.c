@@ -154,7 +154,17 @@ static void enqueue(struct mls_seg_writer *writer, struct mls_seg_buf *buf)
 	buf->next = NULL;
 	*writer->queue_end = buf;
 	writer->queue_end = &buf->next;
-	pthread_cond_signal(&writer->work);
+	writer->nr_untold++;
+}
+
+void mls_seg_unlock(struct mls_seg_writer *writer)
+{
+	unsigned nr_untold = writer->nr_untold;
+
+	writer->nr_untold = 0;
+	pthread_mutex_unlock(&writer->lock);
+	while (nr_untold-- > 0)
+		pthread_cond_signal(&writer->work);
 }
 
 static void *flusher_main(void *arg)
@@ -358,7 +368,7 @@ static void note_sealed(struct mls_seg_writer *writer, struct mls_seg_buf *buf, 
 		return;
 	pthread_mutex_lock(&writer->lock);
 	mls_seg_maybe_enqueue_locked(writer, buf);
-	pthread_mutex_unlock(&writer->lock);
+	mls_seg_unlock(writer);
 }
 
 int mls_seg_seal(struct mls_seg_writer *writer, struct mls_seg_buf *buf, uint32_t slot, uint32_t nr, uint64_t lba,

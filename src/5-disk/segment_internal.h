@@ -47,6 +47,7 @@ struct mls_seg_writer {
 	struct mls_seg_buf *queue, **queue_end;
 	pthread_t flushers[MLS_NR_FLUSHERS];
 	unsigned nr_flushers;
+	unsigned nr_untold;		/* segments in the queue of which the flushers are yet to be told */
 	uint64_t session;		/* sync id of its first group */
 	atomic_uint_fast64_t epoch, nr_sealed;	/* the order of the next block */
 	int err;			/* of the last failed segment write; 0 once it worked */
@@ -57,8 +58,12 @@ struct mls_seg_writer {
 /* WRITTEN and all indexed: the segment is closed, the buffer idle. Lock held. */
 void mls_seg_maybe_close_locked(struct mls_seg_writer *writer, struct mls_seg_buf *buf);
 
-/* FULL and the last slot sealed: off it goes. Lock held. */
+/* FULL and the last slot sealed: off it goes. Lock held; let it go by mls_seg_unlock. */
 void mls_seg_maybe_enqueue_locked(struct mls_seg_writer *writer, struct mls_seg_buf *buf);
+
+/* Lets go of the lock, and only then wakes the flushers. On busy processors who is woken takes that of who woke him: with
+ * the lock in his hand he stood still for 3 to 40 ms, and all writers behind him, a fifth of the time. */
+void mls_seg_unlock(struct mls_seg_writer *writer);
 
 /* One whole segment to the device. Lock held, let go for the I/O. */
 void mls_seg_flush_buf_locked(struct mls_seg_writer *writer, struct mls_seg_buf *buf);

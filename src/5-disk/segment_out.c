@@ -237,7 +237,7 @@ int mls_seg_finish(struct mls_seg_writer *writer)
 		buf->state = MLS_BUF_FULL;
 		mls_seg_maybe_enqueue_locked(writer, buf);
 	}
-	pthread_mutex_unlock(&writer->lock);
+	mls_seg_unlock(writer);
 	return mls_seg_write_out(writer);
 }
 
