@@ -19,6 +19,7 @@
 #include "fuse/workers.h"
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -38,14 +39,17 @@ struct worker {
 	struct workers *all;
 	struct mls_request_buf buf;
 	atomic_bool receiving, gone;
+	sem_t told;		      /* a spare one: to receive, or that it's over */
+	struct worker *next_spare;    /* under lock */
 };
 
 struct workers {
 	struct fuse_session *session;
 	pthread_t main;
 	pthread_mutex_t lock;
-	pthread_cond_t wanted;	      /* a spare one is */
-	unsigned nr_receiving;	      /* under lock */
+	struct worker *spare;	      /* under lock; the last that came is on top */
+	unsigned nr_receiving;	      /* under lock, as the next */
+	unsigned nr_told;	      /* woken, and not yet here */
 	unsigned few, nr_wanted;      /* how many receive when nobody reads; workers that there should be */
 	bool ending;		      /* under lock */
 	atomic_int reading;	      /* > 0: there was a read lately */
@@ -86,14 +90,55 @@ static unsigned nr_allowed(struct workers *all)
 	return atomic_load_explicit(&all->reading, memory_order_relaxed) > 0 ? all->nr_wanted : all->few;
 }
 
-/* Wait until one more may. false: it's over. */
-static bool begin_receiving(struct workers *all)
+/* Lock held. Up to nr of them, chained. */
+static struct worker *take_spare(struct workers *all, unsigned nr)
 {
+	struct worker *first = NULL, **end = &first;
+
+	for (; nr > 0 && all->spare; nr--) {
+		*end = all->spare;
+		all->spare = all->spare->next_spare;
+		end = &(*end)->next_spare;
+		all->nr_told++;
+	}
+	*end = NULL;
+	return first;
+}
+
+/* Lock not held: who is woken may take the processor at once. */
+static void tell(struct worker *w)
+{
+	while (w) {
+		struct worker *next = w->next_spare;
+
+		sem_post(&w->told);
+		w = next;
+	}
+}
+
+/* Lock held, and let go meanwhile. */
+static void be_spare(struct worker *w)
+{
+	struct workers *all = w->all;
+
+	w->next_spare = all->spare;
+	all->spare = w;
+	pthread_mutex_unlock(&all->lock);
+	while (sem_wait(&w->told))
+		;		/* a signal */
+	pthread_mutex_lock(&all->lock);
+	all->nr_told--;
+}
+
+/* Wait until one more may. false: it's over. Who comes from serving has a processor, and goes before who was woken. */
+static bool begin_receiving(struct worker *w)
+{
+	struct workers *all = w->all;
 	bool begins;
 
 	pthread_mutex_lock(&all->lock);
 	while (all->nr_receiving >= nr_allowed(all) && !all->ending)
-		pthread_cond_wait(&all->wanted, &all->lock);
+		be_spare(w);
 	begins = !all->ending;
 	all->nr_receiving += begins;
 	pthread_mutex_unlock(&all->lock);
@@ -102,21 +147,24 @@ static bool begin_receiving(struct workers *all)
 
 static void end_receiving(struct workers *all)
 {
-	bool too_few;
+	struct worker *next = NULL;
 
 	pthread_mutex_lock(&all->lock);
-	too_few = --all->nr_receiving < ENOUGH;
+	if (--all->nr_receiving + all->nr_told < ENOUGH)
+		next = take_spare(all, 1);
 	pthread_mutex_unlock(&all->lock);
-	if (too_few)
-		pthread_cond_signal(&all->wanted);
+	tell(next);
 }
 
 static void note_request(struct workers *all, bool is_read)
 {
+	struct worker *spare;
+
 	if (is_read && atomic_exchange(&all->reading, READS_REMEMBERED) <= 0) {
 		pthread_mutex_lock(&all->lock);		/* nobody is between looking and waiting */
-		pthread_cond_broadcast(&all->wanted);
+		spare = take_spare(all, all->nr_wanted);
 		pthread_mutex_unlock(&all->lock);
+		tell(spare);
 	} else if (!is_read && atomic_load_explicit(&all->reading, memory_order_relaxed) > 0) {
 		atomic_fetch_sub(&all->reading, 1);
 	}
@@ -124,10 +172,13 @@ static void note_request(struct workers *all, bool is_read)
 
 static void let_spare_ones_go(struct workers *all)
 {
+	struct worker *spare;
+
 	pthread_mutex_lock(&all->lock);
 	all->ending = true;
-	pthread_cond_broadcast(&all->wanted);
+	spare = take_spare(all, all->nr_wanted);
 	pthread_mutex_unlock(&all->lock);
+	tell(spare);
 }
 
 /* One for each processor, and one that takes what comes while those are at work. */
@@ -157,7 +208,7 @@ static void *worker_main(void *arg)
 	struct worker *w = arg;
 	struct workers *all = w->all;
 
-	while (!fuse_session_exited(all->session) && begin_receiving(all)) {
+	while (!fuse_session_exited(all->session) && begin_receiving(w)) {
 		if (!receive(w))
 			continue;
 		note_request(all, mls_kernel_io_is_read(&w->buf));
@@ -168,6 +219,12 @@ static void *worker_main(void *arg)
 	return NULL;
 }
 
+static void worker_release(struct worker *w)
+{
+	sem_destroy(&w->told);
+	mls_request_buf_release(&w->buf);
+}
+
 static int worker_start(struct workers *all, struct worker *w)
 {
 	pthread_attr_t attr;
@@ -176,12 +233,13 @@ static int worker_start(struct workers *all, struct worker *w)
 	w->all = all;
 	if (mls_request_buf_init(&w->buf))
 		return -1;
+	sem_init(&w->told, 0, 0);
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, STACK_BYTES);
 	failed = pthread_create(&w->thread, &attr, worker_main, w);
 	pthread_attr_destroy(&attr);
 	if (failed)
-		mls_request_buf_release(&w->buf);
+		worker_release(w);
 	return failed ? -1 : 0;
 }
 
@@ -200,7 +258,7 @@ static void workers_end(struct workers *all)
 			nanosleep(&pause, NULL);
 		}
 		pthread_join(w->thread, NULL);
-		mls_request_buf_release(&w->buf);
+		worker_release(w);
 	}
 }
 
@@ -226,7 +284,6 @@ int mls_workers_run(struct fuse_session *session, unsigned nr_workers)
 	all->session = session;
 	all->main = pthread_self();
 	pthread_mutex_init(&all->lock, NULL);
-	pthread_cond_init(&all->wanted, NULL);
 	all->nr_wanted = nr_workers;
 	all->few = few_of(nr_workers);
 	while (all->nr < nr_workers && !worker_start(all, &all->worker[all->nr]))
@@ -234,7 +291,6 @@ int mls_workers_run(struct fuse_session *session, unsigned nr_workers)
 	if (all->nr > 0)
 		reason = wait_for_end(all);
 	workers_end(all);
-	pthread_cond_destroy(&all->wanted);
 	pthread_mutex_destroy(&all->lock);
 out:
 	if (reason < 0)
