@@ -39,6 +39,8 @@
 #define WORD_BITS 64u
 #define BACKED_MIN 4u		/* runs to be left backed for cleaning, and as many for the index */
 #define BACKED_PART 16u		/* the index needs a run more for so many that are used */
+#define SOON_PART 32u		/* few are left for user data: one for so many that are used, ... */
+#define SOON_MAX 32u		/* ... at most: 128 MiB */
 
 struct mls_chunk_alloc {
 	pthread_mutex_t lock;		/* of all below the line; no I/O, nothing else is taken under it */
@@ -49,6 +51,7 @@ struct mls_chunk_alloc {
 	uint64_t nr_words;
 	uint64_t nr_free, nr_stale, nr_backed;
 	bool tracks_backing, host_full;
+	bool resting;			/* space was given back, and no run taken since */
 	uint64_t nr_given;
 	uint64_t user_reserve, index_reserve;
 	uint64_t nr_held;		/* beyond these, for the index */
@@ -56,7 +59,7 @@ struct mls_chunk_alloc {
 	uint64_t *used, *stale, *backed;	/* nr_words each */
 	/* ---- What each write asks for, without the lock: as of the last change. */
 	atomic_uint_fast64_t room;
-	atomic_bool wants_backing;
+	_Atomic enum mls_backing_want wants_backing;
 };
 
 static bool bit_is_set(const uint64_t *bits, uint64_t run)
@@ -150,14 +153,25 @@ static uint64_t room_locked(const struct mls_chunk_alloc *alloc)
 	return alloc->host_full ? mls_min_u64(room, backed) : room;
 }
 
+static enum mls_backing_want want_locked(const struct mls_chunk_alloc *alloc)
+{
+	uint64_t reserve = backed_reserve_against(alloc, MLS_RUN_USER);
+	uint64_t few = mls_min_u64((alloc->nr_runs - alloc->nr_free) / SOON_PART, SOON_MAX);
+
+	if (alloc->nr_backed >= alloc->nr_free)
+		return MLS_BACKING_ENOUGH;
+	if (alloc->nr_backed <= reserve)
+		return MLS_BACKING_NOW;
+	if (alloc->host_full || alloc->resting || alloc->nr_backed > reserve + few)
+		return MLS_BACKING_ENOUGH;
+	return MLS_BACKING_SOON;
+}
+
 /* The end of whatever changes anything of it. */
 static void unlock_changed(struct mls_chunk_alloc *alloc)
 {
 	atomic_store_explicit(&alloc->room, room_locked(alloc), memory_order_relaxed);
-	atomic_store_explicit(&alloc->wants_backing,
-			      alloc->nr_backed < alloc->nr_free &&
-				      alloc->nr_backed <= backed_reserve_against(alloc, MLS_RUN_USER),
-			      memory_order_relaxed);
+	atomic_store_explicit(&alloc->wants_backing, want_locked(alloc), memory_order_relaxed);
 	pthread_mutex_unlock(&alloc->lock);
 }
 
@@ -267,6 +281,7 @@ int mls_chunk_alloc_take(struct mls_chunk_alloc *alloc, enum mls_run_class class
 		*run = find_free(alloc, alloc->nr_backed > 0);
 		MLS_INVARIANT(*run < alloc->nr_runs);
 		run_set_used(alloc, *run);
+		alloc->resting = false;
 		err = 0;
 	}
 	unlock_changed(alloc);
@@ -348,12 +363,13 @@ void mls_chunk_alloc_return(struct mls_chunk_alloc *alloc, uint64_t run, uint64_
 		run_set_free(alloc, run + i);
 	}
 	alloc->nr_given += punched;
+	alloc->resting |= punched;
 	unlock_changed(alloc);
 }
 
 /* ---- Backing ---- */
 
-bool mls_chunk_alloc_wants_backing(struct mls_chunk_alloc *alloc)
+enum mls_backing_want mls_chunk_alloc_wants_backing(struct mls_chunk_alloc *alloc)
 {
 	return atomic_load_explicit(&alloc->wants_backing, memory_order_relaxed);
 }

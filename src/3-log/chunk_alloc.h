@@ -65,8 +65,13 @@ bool mls_chunk_alloc_borrow_stale(struct mls_chunk_alloc *alloc, uint64_t max, u
 				  uint64_t *run, uint64_t *nr);
 void mls_chunk_alloc_return(struct mls_chunk_alloc *alloc, uint64_t run, uint64_t nr, bool punched);
 
-/* Are there too few backed runs for user data to take one, and is there one that could be backed? */
-bool mls_chunk_alloc_wants_backing(struct mls_chunk_alloc *alloc);
+/* Of the runs that could be backed, does user data need one? */
+enum mls_backing_want {
+	MLS_BACKING_ENOUGH,
+	MLS_BACKING_SOON,	/* there are few left. Not said after a punch, before the next run is taken */
+	MLS_BACKING_NOW,	/* there is none to take */
+};
+enum mls_backing_want mls_chunk_alloc_wants_backing(struct mls_chunk_alloc *alloc);
 /* Borrow up to max runs in a row that aren't backed, from run from on, stale ones first. false: none there. */
 bool mls_chunk_alloc_borrow_unbacked(struct mls_chunk_alloc *alloc, uint64_t from, uint64_t max, uint64_t *run,
 				     uint64_t *nr);

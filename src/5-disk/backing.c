@@ -10,6 +10,9 @@
  * sixteenth of what is used, up to BATCH_MAX runs, so that the calls are few (each waits for the transfers
  * under way, on ext4) and a small disk stays small.
  *
+ * Each call waits for the transfers under way, on ext4, and makes those that come meanwhile wait: 3 to 30 ms where
+ * much is written. So a thread of its own calls, when few backed runs are left, and writers take those.
+ *
  * A host that refuses is asked again after RETRY_NS, or when a run became free. Which free runs it has space
  * for isn't known after an open: they are given back, so that it has the space for those that are to be
  * backed. A refusal isn't an error of the disk: it is counted, and told once a minute at most.
@@ -58,6 +61,7 @@ void mls_backing_init(struct mls_backing *backing, struct mls_block_dev *dev, co
 
 void mls_backing_release(struct mls_backing *backing)
 {
+	mls_backing_stop(backing);
 	if (backing->dev)
 		pthread_mutex_destroy(&backing->lock);
 	backing->dev = NULL;
@@ -131,19 +135,18 @@ static int back_when_full(struct mls_backing *backing)
 	return err;
 }
 
-void mls_backing_renew(struct mls_backing *backing)
+/* Until they are wanted less than that. */
+static void renew(struct mls_backing *backing, enum mls_backing_want least)
 {
 	uint64_t used, next, retry_ns;
 	int err = 0;
 
-	if (!backing->alloc || !mls_chunk_alloc_wants_backing(backing->alloc))
-		return;
 	pthread_mutex_lock(&backing->lock);
 	retry_ns = backing->retry_ns;
 	if (retry_ns && mls_now_ns() < retry_ns && mls_chunk_alloc_nr_given(backing->alloc) == backing->given_then)
 		goto out;
 	used = mls_chunk_alloc_nr_runs(backing->alloc) - mls_chunk_alloc_nr_free(backing->alloc);
-	while (!err && mls_chunk_alloc_wants_backing(backing->alloc)) {
+	while (!err && mls_chunk_alloc_wants_backing(backing->alloc) >= least) {
 		if (!retry_ns)
 			err = back_range(backing, 0, 1 + mls_min_u64(used / BATCH_PART, BATCH_MAX - 1), &next);
 		if (retry_ns || err == MLS_ENOSPC)
@@ -157,4 +160,55 @@ void mls_backing_renew(struct mls_backing *backing)
 	}
 out:
 	pthread_mutex_unlock(&backing->lock);
+}
+
+void mls_backing_renew(struct mls_backing *backing)
+{
+	enum mls_backing_want want = backing->alloc ? mls_chunk_alloc_wants_backing(backing->alloc) :
+						      MLS_BACKING_ENOUGH;
+
+	if (want == MLS_BACKING_NOW)
+		renew(backing, MLS_BACKING_NOW);
+	else if (want == MLS_BACKING_SOON && backing->has_thread && !atomic_exchange(&backing->asked, true))
+		sem_post(&backing->work);
+}
+
+/* ---- The thread ---- */
+
+static void *backer_main(void *arg)
+{
+	struct mls_backing *backing = arg;
+
+	for (;;) {
+		while (sem_wait(&backing->work))
+			;		/* a signal */
+		if (atomic_load(&backing->stop))
+			return NULL;
+		renew(backing, MLS_BACKING_SOON);
+		atomic_store(&backing->asked, false);
+	}
+}
+
+int mls_backing_start(struct mls_backing *backing)
+{
+	if (!backing->alloc)
+		return 0;
+	sem_init(&backing->work, 0, 0);
+	if (pthread_create(&backing->thread, NULL, backer_main, backing)) {
+		sem_destroy(&backing->work);
+		return MLS_ENOMEM;
+	}
+	backing->has_thread = true;
+	return 0;
+}
+
+void mls_backing_stop(struct mls_backing *backing)
+{
+	if (!backing->has_thread)
+		return;
+	atomic_store(&backing->stop, true);
+	sem_post(&backing->work);
+	pthread_join(backing->thread, NULL);
+	sem_destroy(&backing->work);
+	backing->has_thread = false;
 }

@@ -285,6 +285,8 @@ static int start_session(struct mls_disk *disk, const struct witness *witness, c
 		err = mls_disk_open_record(disk);
 	if (!err && disk->opts.accept_rollback)
 		tell_acceptance(disk, witness, accepted);
+	if (!err && !disk->opts.inline_work)
+		err = mls_backing_start(&disk->backing);
 	if (!err)
 		err = mls_burier_new(&disk->burier, disk);
 	if (!err)
@@ -404,6 +406,7 @@ int mls_disk_close(struct mls_disk *disk)
 	mls_defrag_stop(disk->defrag);
 	mls_cleaner_free(disk->cleaner);
 	disk->cleaner = NULL;
+	mls_backing_stop(&disk->backing);	/* what is punched at the end stays so */
 	if (!disk->opts.read_only && !mls_disk_stopped(disk)) {
 		err = mls_disk_sync_grouped(disk, false);
 		disk->closing = true;

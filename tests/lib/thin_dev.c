@@ -76,6 +76,9 @@ static int thin_reserve(struct mls_block_dev *dev, uint64_t hba, uint64_t nr_blo
 	uint32_t room;
 
 	pthread_mutex_lock(&t->lock);
+	t->count.nr_held += t->holds;
+	while (t->holds)
+		pthread_cond_wait(&t->let_go, &t->lock);
 	room = take(t, &io);
 	t->count.nr_not_reserved += room < nr_blocks;
 	pthread_mutex_unlock(&t->lock);
@@ -95,6 +98,7 @@ static void thin_destroy(struct mls_block_dev *dev)
 {
 	struct thin_dev *t = (struct thin_dev *)dev;
 
+	pthread_cond_destroy(&t->let_go);
 	pthread_mutex_destroy(&t->lock);
 	free(t->taken);
 	free(t);
@@ -125,6 +129,7 @@ struct thin_dev *thin_dev_new(struct mls_block_dev *inner)
 		return NULL;
 	}
 	pthread_mutex_init(&t->lock, NULL);
+	pthread_cond_init(&t->let_go, NULL);
 	return t;
 }
 
@@ -147,6 +152,16 @@ void thin_dev_limit(struct thin_dev *t, uint64_t limit)
 {
 	pthread_mutex_lock(&t->lock);
 	t->limit = limit;
+	pthread_mutex_unlock(&t->lock);
+}
+
+void thin_dev_hold_reserves(struct thin_dev *t, bool hold)
+{
+	pthread_mutex_lock(&t->lock);
+	t->holds = hold;
+	if (!hold)
+		t->count.nr_held = 0;
+	pthread_cond_broadcast(&t->let_go);
 	pthread_mutex_unlock(&t->lock);
 }
 

@@ -118,6 +118,53 @@ START_TEST(stale_runs_are_lent)
 }
 END_TEST
 
+static void back(struct mls_chunk_alloc *alloc, uint64_t want)
+{
+	uint64_t run, nr;
+
+	for (; want > 0; want -= nr) {
+		ck_assert(mls_chunk_alloc_borrow_unbacked(alloc, 0, want, &run, &nr));
+		mls_chunk_alloc_return_backed(alloc, run, nr, true, false);
+	}
+}
+
+/* Goal: backed runs are wanted before there are none to take; not after a punch, and not on a full host, until one is needed. */
+START_TEST(backing_is_wanted_in_time)
+{
+	struct mls_chunk_alloc *alloc = alloc_of(1000);
+	unsigned nr_soon = 0;
+	uint64_t run, nr;
+
+	ck_assert_int_eq(mls_chunk_alloc_wants_backing(alloc), MLS_BACKING_ENOUGH);
+	mls_chunk_alloc_track_backing(alloc);
+	mls_chunk_alloc_set_reserve(alloc, 0, 0);
+	ck_assert_int_eq(mls_chunk_alloc_wants_backing(alloc), MLS_BACKING_NOW);
+	back(alloc, 400);
+	ck_assert_int_eq(mls_chunk_alloc_wants_backing(alloc), MLS_BACKING_ENOUGH);
+	while (mls_chunk_alloc_wants_backing(alloc) == MLS_BACKING_ENOUGH)
+		ck_assert_int_eq(mls_chunk_alloc_take(alloc, MLS_RUN_USER, &run), 0);
+	ck_assert_int_eq(mls_chunk_alloc_wants_backing(alloc), MLS_BACKING_SOON);
+	ck_assert_uint_eq(mls_chunk_alloc_nr_backed(alloc), 388 / 32);	/* few enough: one for 32 that are used */
+
+	/* What goes back to the host isn't asked for at once. */
+	ck_assert(mls_chunk_alloc_borrow_stale(alloc, 1, 0, 0, &run, &nr));
+	mls_chunk_alloc_return(alloc, run, nr, true);
+	ck_assert_int_eq(mls_chunk_alloc_wants_backing(alloc), MLS_BACKING_ENOUGH);
+	ck_assert_int_eq(mls_chunk_alloc_take(alloc, MLS_RUN_USER, &run), 0);
+	ck_assert_int_eq(mls_chunk_alloc_wants_backing(alloc), MLS_BACKING_SOON);
+
+	/* A full host is asked only for what is needed. */
+	ck_assert(mls_chunk_alloc_borrow_unbacked(alloc, 0, 1, &run, &nr));
+	mls_chunk_alloc_return_backed(alloc, run, nr, false, false);
+	ck_assert_int_eq(mls_chunk_alloc_wants_backing(alloc), MLS_BACKING_ENOUGH);
+	for (; mls_chunk_alloc_wants_backing(alloc) != MLS_BACKING_NOW; nr_soon++)
+		ck_assert_int_eq(mls_chunk_alloc_take(alloc, MLS_RUN_USER, &run), 0);
+	ck_assert_uint_gt(nr_soon, 8);
+	ck_assert_int_eq(mls_chunk_alloc_take(alloc, MLS_RUN_USER, &run), MLS_ENOSPC);
+	mls_chunk_alloc_free(alloc);
+}
+END_TEST
+
 /* Goal: growing adds free runs, none of them stale, at any size around the word of the bitmap. */
 START_TEST(grows)
 {
@@ -292,6 +339,7 @@ int main(void)
 	tcase_add_test(tc, all_runs_once);
 	tcase_add_test(tc, lowest_first);
 	tcase_add_test(tc, stale_runs_are_lent);
+	tcase_add_test(tc, backing_is_wanted_in_time);
 	tcase_add_test(tc, grows);
 	tcase_add_test(tc, classes_respect_reserves);
 	tcase_add_test(tc, held_runs_are_the_index_s);

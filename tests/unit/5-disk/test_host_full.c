@@ -308,6 +308,37 @@ START_TEST(small_syncs_claim_again_after_a_burst)
 }
 END_TEST
 
+/* Goal: while the host is asked for space ahead of need, writers take what it has given before. */
+START_TEST(a_writer_does_not_wait_for_the_host)
+{
+	struct mls_format_opts opts = { .disk_bytes = DISK_BLOCKS * MLS_BLOCK_BYTES, .run_blocks = 16 };
+	struct mls_disk *disk;
+	uint64_t lba = DISK_BLOCKS / 2;
+	struct host h;
+
+	host_init(&h, 64 * MIB, false);
+	test_store_init(&h.f.store, NULL);
+	ck_assert_int_eq(mls_disk_format(h.f.dev, &h.f.store.base, &h.f.secret, h.f.uuid, &opts), 0);
+	disk = fixture_open(&h.f);
+	for (uint64_t i = 0; i < lba; i++)
+		ck_assert_int_eq(host_write(&h, disk, i), 0);
+	thin_dev_hold_reserves(h.thin, true);
+	for (; lba < DISK_BLOCKS && thin_dev_counts(h.thin).nr_held == 0; lba++) {
+		ck_assert_int_eq(host_write(&h, disk, lba), 0);
+		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);	/* for whoever asks the host */
+	}
+	ck_assert_uint_eq(thin_dev_counts(h.thin).nr_held, 1);
+	for (unsigned more = 0; more < 16 && lba < DISK_BLOCKS; more++)
+		ck_assert_int_eq(host_write(&h, disk, lba++), 0);
+	thin_dev_hold_reserves(h.thin, false);
+	while (lba < DISK_BLOCKS)
+		ck_assert_int_eq(host_write(&h, disk, lba++), 0);
+	check_all(&h, disk);
+	ck_assert_int_eq(mls_disk_close(disk), 0);
+	host_release(&h);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("host_full");
@@ -317,6 +348,7 @@ int main(void)
 	tcase_add_loop_test(tc, a_full_host_refuses_the_writer_and_nothing_else, 0, 4);
 	tcase_add_loop_test(tc, overwriting_on_a_full_host_goes_on, 0, 2);
 	tcase_add_loop_test(tc, discards_go_on_on_a_full_host, 0, 2);
+	tcase_add_test(tc, a_writer_does_not_wait_for_the_host);
 	tcase_add_test(tc, small_syncs_claim_blocks_ahead);
 	tcase_add_loop_test(tc, small_syncs_claim_again_after_a_burst, 0, 2);
 	tcase_add_test(tc, format_takes_what_syncs_need);
