@@ -25,6 +25,7 @@
 #include "base/checked.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "base/thread.h"
 
 #define BATCH_MAX 64u
 #define BATCH_PART 16u
@@ -180,8 +181,7 @@ static void *backer_main(void *arg)
 	struct mls_backing *backing = arg;
 
 	for (;;) {
-		while (sem_wait(&backing->work))
-			;		/* a signal */
+		mls_sem_wait(&backing->work);
 		if (atomic_load(&backing->stop))
 			return NULL;
 		renew(backing, MLS_BACKING_SOON);

@@ -4,9 +4,9 @@
  *
  * Files    disk_stack.c wires all layers, bottom to top; disk_open.c recovers; disk_format.c makes;
  *          disk_read.c reads; disk_write.c writes and discards; disk_sync.c syncs; cleaner.c gives space back.
- * Locks    in the order they may be taken: sync_lock (not held over I/O: a round is marked by
- *          sync_running), an RMW stripe (held over the reading of one block), then what the layers
- *          below take: writer->lock, the index's lock, table->lock, the allocator's.
+ * Locks    in the order they may be taken: turns.lock (not held while a round is made), an RMW stripe (held
+ *          over the reading of one block), then what the layers below take: writer->lock, the index's
+ *          lock, table->lock, the allocator's.
  */
 #ifndef MLS_DISK_DISK_H
 #define MLS_DISK_DISK_H
@@ -25,7 +25,7 @@
 #include "5-disk/segment.h"
 #include "5-disk/segment_table.h"
 #include "5-disk/superblock.h"
-#include "5-disk/sync_gather.h"
+#include "5-disk/sync_turns.h"
 
 #define MLS_NR_RMW_STRIPES 64u
 
@@ -60,12 +60,8 @@ struct mls_disk {
 	struct mls_trust trust;			/* what the store holds (or would hold); the sync round's */
 
 	/* Sync: rounds are numbered; who comes while one runs waits for the next. */
-	pthread_mutex_t sync_lock;
-	pthread_cond_t sync_done;
-	struct mls_sync_gather gather;
-	uint64_t rounds_started, rounds_done;
-	int round_err;
-	bool sync_running, closing;
+	struct mls_sync_turns turns;
+	bool closing;
 	atomic_uint_fast64_t synced_id;		/* of the last completed sync, for all threads */
 	atomic_uint_fast64_t epoch_bound;	/* no record of now has a later epoch than this */
 	atomic_bool poisoned;

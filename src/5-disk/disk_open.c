@@ -329,9 +329,7 @@ static struct mls_disk *disk_new(struct mls_block_dev *dev, struct mls_trusted_s
 	disk->dev = &disk->meter.base;
 	disk->store = store;
 	disk->opts = *opts;
-	pthread_mutex_init(&disk->sync_lock, NULL);
-	pthread_cond_init(&disk->sync_done, NULL);
-	mls_sync_gather_init(&disk->gather);
+	mls_sync_turns_init(&disk->turns);
 	for (unsigned i = 0; i < MLS_NR_RMW_STRIPES; i++)
 		pthread_mutex_init(&disk->rmw[i], NULL);
 	return disk;

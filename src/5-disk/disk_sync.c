@@ -2,8 +2,8 @@
 /*
  * disk_sync.c - sync: group commit, one flush, then the trusted store.
  *
- * A round takes everything that was acknowledged before it started. Whoever asks while a round
- * runs waits for the next one, which one of them leads for all. States of a round:
+ * A round takes everything that was acknowledged before it started; sync_turns.c tells who makes it, and for whom.
+ * States of a round:
  *
  *   nothing written yet -> data of open segments on its way (may fail without harm: the blocks stay
  *   in memory) -> what was discarded is buried (likewise) -> cut (from here a failure poisons: nobody knows what is on the medium) -> WAL
@@ -155,16 +155,9 @@ int mls_disk_between_syncs(struct mls_disk *disk, int (*fn)(struct mls_disk *dis
 {
 	int err;
 
-	pthread_mutex_lock(&disk->sync_lock);
-	while (disk->sync_running)
-		pthread_cond_wait(&disk->sync_done, &disk->sync_lock);
-	disk->sync_running = true;
-	pthread_mutex_unlock(&disk->sync_lock);
+	mls_sync_turns_enter(&disk->turns);
 	err = fn(disk, arg);
-	pthread_mutex_lock(&disk->sync_lock);
-	disk->sync_running = false;
-	pthread_cond_broadcast(&disk->sync_done);
-	pthread_mutex_unlock(&disk->sync_lock);
+	mls_sync_turns_leave(&disk->turns);
 	return err;
 }
 
@@ -173,44 +166,17 @@ int mls_disk_open_record(struct mls_disk *disk)
 	return write_group(disk, MLS_WAL_FLAG_OPEN);
 }
 
-/* One round, for all who have joined. sync_lock held, let go for the work. */
-static void lead_round(struct mls_disk *disk, bool early)
-{
-	unsigned nr_served;
-	uint64_t began;
-	int err;
-
-	disk->sync_running = true;
-	nr_served = mls_sync_gather_begin(&disk->gather, &disk->sync_lock);
-	disk->rounds_started++;
-	pthread_mutex_unlock(&disk->sync_lock);
-	began = mls_now_ns();
-	err = sync_round(disk, early);
-	pthread_mutex_lock(&disk->sync_lock);
-	mls_sync_gather_end(&disk->gather, nr_served, mls_now_ns() - began);
-	disk->sync_running = false;
-	disk->rounds_done++;
-	disk->round_err = err;
-	pthread_cond_broadcast(&disk->sync_done);
-}
-
 int mls_disk_sync_grouped(struct mls_disk *disk, bool early)
 {
-	uint64_t mine;
+	uint64_t began;
+	unsigned nr;
 	int err;
 
-	pthread_mutex_lock(&disk->sync_lock);
-	mine = disk->rounds_started + 1;	/* the first round that starts from now on */
-	mls_sync_gather_join(&disk->gather);
-	while (disk->rounds_done < mine) {
-		if (disk->sync_running)
-			pthread_cond_wait(&disk->sync_done, &disk->sync_lock);
-		else
-			lead_round(disk, early);
-	}
-	/* A later round covers mine, too: its result is as good. */
-	err = disk->round_err;
-	pthread_mutex_unlock(&disk->sync_lock);
+	if (!mls_sync_turns_begin_round(&disk->turns, &nr, &err))
+		return err;
+	began = mls_now_ns();
+	err = sync_round(disk, early);
+	mls_sync_turns_end_round(&disk->turns, nr, mls_now_ns() - began, err);
 	return err;
 }
 

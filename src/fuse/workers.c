@@ -27,6 +27,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/thread.h"
 #include "fuse/kernel_io.h"
 #include "fuse/log_sink.h"
 
@@ -124,8 +125,7 @@ static void be_spare(struct worker *w)
 	w->next_spare = all->spare;
 	all->spare = w;
 	pthread_mutex_unlock(&all->lock);
-	while (sem_wait(&w->told))
-		;		/* a signal */
+	mls_sem_wait(&w->told);
 	pthread_mutex_lock(&all->lock);
 	all->nr_told--;
 }
