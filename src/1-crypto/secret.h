@@ -3,7 +3,8 @@
  * secret.h - layer 1: memory for key material.
  *
  * Role     Whole pages of their own: locked (never swapped) and left out of core dumps. The lock
- *          may be refused (RLIMIT_MEMLOCK); that is a debug message, not an error.
+ *          may be refused (RLIMIT_MEMLOCK); that is a debug message, not an error. Some wiped pages are kept
+ *          for the next keys.
  * Threads  Any.
  */
 #ifndef MLS_CRYPTO_SECRET_H
