@@ -162,6 +162,29 @@ void mls_seg_end_those_due(struct mls_segment_table *table)
 	mls_seg_drop_unused_keys(table);
 }
 
+/* ---- Counts ---- */
+
+int mls_seg_contradict(struct mls_segment_table *table, uint64_t run)
+{
+	if (!table->contradicted)
+		mls_error("disk: more records of run %llu come or go than there are: the state is damaged",
+			  (unsigned long long)run);
+	table->contradicted = true;
+	return MLS_EFORMAT;
+}
+
+void mls_seg_less_in_memory(struct mls_segment_table *table, uint64_t run, uint32_t nr)
+{
+	struct seg_entry *entry = &table->entries[run];
+
+	if (nr > entry->live_mem) {
+		(void)mls_seg_contradict(table, run);
+		nr = entry->live_mem;
+	}
+	entry->live_mem -= nr;
+	table->live_blocks -= nr;
+}
+
 /* ---- Listener: memtable ---- */
 
 /* While the WAL is replayed, a version may be replaced by itself. */
@@ -199,9 +222,7 @@ static void on_died(void *arg, uint64_t loc)
 	pthread_mutex_lock(&table->lock);
 	entry = mls_seg_entry_of_loc(table, loc, &run);
 	if (entry) {
-		MLS_INVARIANT(entry->live_mem > 0);
-		entry->live_mem--;
-		table->live_blocks--;
+		mls_seg_less_in_memory(table, run, 1);
 		mark_dead(table, run, loc);
 		mls_seg_maybe_end(table, run);
 	}
@@ -490,6 +511,7 @@ void mls_seg_entries_reset(struct mls_segment_table *table)
 	table->to_announce.nr = table->to_journal.nr = table->ended.nr = 0;
 	table->end_due.nr = table->cleaned.nr = 0;
 	table->cut_marks = 1;		/* what was loaded has 0: it may be synced */
+	table->contradicted = false;
 }
 
 void mls_segment_table_listener(struct mls_segment_table *table, struct mls_lsm_listener *listener,

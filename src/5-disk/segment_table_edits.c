@@ -291,9 +291,10 @@ int mls_seg_announced(void *arg, const uint8_t *bytes, size_t nr_bytes)
 
 int mls_segment_table_loaded(struct mls_segment_table *table)
 {
-	int err = 0;
+	int err;
 
 	pthread_mutex_lock(&table->lock);
+	err = table->contradicted ? MLS_EFORMAT : 0;
 	for (uint64_t run = 0; run < table->nr_touched && !err; run++) {
 		struct seg_entry *entry = &table->entries[run];
 
@@ -363,6 +364,10 @@ int mls_segment_table_announce(struct mls_segment_table *table, uint8_t **bytes,
 	uint8_t *out;
 
 	pthread_mutex_lock(&table->lock);
+	if (table->contradicted) {
+		pthread_mutex_unlock(&table->lock);
+		return MLS_EFORMAT;
+	}
 	out = malloc(announce_keys(table, NULL) +
 		     (table->to_announce.nr + table->ended.nr) * sizeof(struct mls_seg_add_disk) + 1);
 	if (out) {

@@ -68,6 +68,7 @@ struct mls_segment_table {
 	unsigned nr_prepared;
 	uint64_t cut_marks;			/* +1 before each cut and +1 behind it: even in between */
 	bool loading;
+	bool contradicted;			/* see mls_seg_contradict */
 	uint64_t nr_segments, live_blocks, hidden_blocks;
 	int (*before_commit)(void *arg);
 	void *before_commit_arg;
@@ -100,6 +101,12 @@ void mls_seg_end_or_defer(struct mls_segment_table *table, uint64_t run);
 void mls_seg_maybe_end(struct mls_segment_table *table, uint64_t run);	/* if closed and nobody points to it */
 void mls_seg_end_those_due(struct mls_segment_table *table);
 void mls_seg_entries_reset(struct mls_segment_table *table);
+
+/* The journal and the WAL, when they were loaded, told other counts or lives than the index has: the key's holder can write
+ * that. Nothing is committed from now on. Returns MLS_EFORMAT. */
+int mls_seg_contradict(struct mls_segment_table *table, uint64_t run);
+/* So many records of the run are in no memtable any more. */
+void mls_seg_less_in_memory(struct mls_segment_table *table, uint64_t run, uint32_t nr);
 
 struct mls_data_key *mls_seg_key_by_id(struct mls_segment_table *table, uint32_t id);
 /* Keys that no run uses any more. */

@@ -108,14 +108,6 @@ int mls_seg_tx_dropped(void *ctx, uint64_t loc)
 	return delta_count(ctx, loc, false);
 }
 
-/* The journal and the WAL, when they were loaded, told other counts or lives than the index has. */
-static int counts_contradict(uint64_t run)
-{
-	mls_error("disk: more records of run %llu come or go than there are: the state is damaged",
-		  (unsigned long long)run);
-	return MLS_EFORMAT;
-}
-
 /* New lives, ended lives, counts; called with the lock held. */
 static int prepare_edits(struct seg_tx *tx, struct mls_edit_group *group)
 {
@@ -144,7 +136,7 @@ static int prepare_edits(struct seg_tx *tx, struct mls_edit_group *group)
 		if (!delta->loc || !(entry = mls_seg_entry_of_loc(table, delta->loc, &run)))
 			continue;
 		if (entry->live_mem < delta->added || (int64_t)entry->live_sst + change < 0)
-			return counts_contradict(run);
+			return mls_seg_contradict(table, run);
 		if (change != 0)
 			err = mls_seg_edit_life(group, MLS_SEG_EDIT_ADD, run, entry->birth, entry->key->id, change);
 	}
@@ -166,7 +158,7 @@ int mls_seg_tx_prepare(void *ctx, struct mls_edit_group *group)
 	pthread_mutex_lock(&table->lock);
 	table->nr_prepared++;
 	tx->prepared = true;
-	err = prepare_edits(tx, group);
+	err = table->contradicted ? MLS_EFORMAT : prepare_edits(tx, group);
 	pthread_mutex_unlock(&table->lock);
 	return err;
 }
@@ -182,9 +174,7 @@ static void tx_settle(struct seg_tx *tx)
 
 		if (!delta->loc || !(entry = mls_seg_entry_of_loc(table, delta->loc, &run)))
 			continue;
-		MLS_INVARIANT(entry->live_mem >= delta->added);
-		entry->live_mem -= delta->added;
-		table->live_blocks -= delta->added;
+		mls_seg_less_in_memory(table, run, delta->added);
 		hidden = mls_min_u64(entry->hidden, delta->dropped);
 		entry->hidden -= (uint32_t)hidden;
 		table->hidden_blocks -= hidden;
