@@ -28,9 +28,9 @@
 #endif
 #endif
 #if defined __SANITIZE_ADDRESS__ || defined NO_REUSE
-#define KEPT_MAX 0
+#define KEPT_DEFAULT 0
 #else
-#define KEPT_MAX 16
+#define KEPT_DEFAULT 16
 #endif
 
 /* A kept page; all zeros behind. */
@@ -40,7 +40,7 @@ struct page {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct page *kept;
-static int nr_kept;
+static unsigned nr_kept, max_kept = KEPT_DEFAULT;
 
 static void *take_kept(void)
 {
@@ -63,7 +63,7 @@ static bool keep(struct page *page)
 	bool keeps;
 
 	pthread_mutex_lock(&lock);
-	keeps = nr_kept < KEPT_MAX;
+	keeps = nr_kept < max_kept;
 	if (keeps) {
 		page->next = kept;
 		kept = page;
@@ -103,4 +103,18 @@ void mls_secret_free(void *secret, size_t bytes)
 	mls_wipe(secret, bytes);
 	if (bytes > PAGE_BYTES || !keep(secret))
 		munmap(secret, bytes);
+}
+
+void mls_secret_keep(unsigned max)
+{
+	struct page *page;
+
+	pthread_mutex_lock(&lock);
+	max_kept = 0;
+	pthread_mutex_unlock(&lock);
+	while ((page = take_kept()))
+		munmap(page, PAGE_BYTES);
+	pthread_mutex_lock(&lock);
+	max_kept = max;
+	pthread_mutex_unlock(&lock);
 }

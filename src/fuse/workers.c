@@ -27,7 +27,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/thread.h"
 #include "fuse/kernel_io.h"
 #include "fuse/log_sink.h"
 
@@ -125,7 +124,8 @@ static void be_spare(struct worker *w)
 	w->next_spare = all->spare;
 	all->spare = w;
 	pthread_mutex_unlock(&all->lock);
-	mls_sem_wait(&w->told);
+	while (sem_wait(&w->told))
+		;		/* a signal */
 	pthread_mutex_lock(&all->lock);
 	all->nr_told--;
 }
