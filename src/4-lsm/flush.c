@@ -135,7 +135,7 @@ static void flush_end(struct mls_lsm *lsm, struct flush *f, int err)
 	pthread_mutex_lock(&lsm->mem_lock);
 	if (!err) {
 		lsm->spare = f->mt;
-		mls_lsm_freeze_if_due_locked(lsm);
+		(void)mls_lsm_freeze_if_due_locked(lsm);	/* all are told below */
 	} else if (!f->t.committed) {
 		/* Its versions are its own again: those that a commit spared meanwhile die now. */
 		lsm->flushing = false;

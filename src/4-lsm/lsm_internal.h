@@ -107,9 +107,11 @@ void mls_lsm_poison_locked(struct mls_lsm *lsm, int err);
 
 uint64_t mls_lsm_wal_used_locked(const struct mls_lsm *lsm);
 bool mls_lsm_freeze_allowed_locked(const struct mls_lsm *lsm);
-void mls_lsm_freeze_locked(struct mls_lsm *lsm);	/* it must be allowed */
-/* Freeze if it is time to, and allowed. */
-void mls_lsm_freeze_if_due_locked(struct mls_lsm *lsm);
+/* It must be allowed. Whoever freezes tells the workers, or waits for the flush, which does. */
+void mls_lsm_freeze_locked(struct mls_lsm *lsm);
+/* Freeze if it is time to, and allowed. true: the workers are to be told, where that can be when the lock is free. */
+bool mls_lsm_freeze_if_due_locked(struct mls_lsm *lsm);
+void mls_lsm_tell_workers(struct mls_lsm *lsm);
 
 /* Have the frozen memtable flushed: wait for one attempt. Gives up mem_lock meanwhile. */
 int mls_lsm_flush_wait_locked(struct mls_lsm *lsm);

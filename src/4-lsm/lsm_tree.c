@@ -24,6 +24,7 @@
 #define NEXT_WINDOW 256u	/* LBAs that next looks up at once */
 #define MAX_DELAY_NS 100000000u	/* of one put */
 #define BLOCK_DELAY_NS 1000000u	/* per record, when level 0 is nearly at its limit */
+#define LOOK_AHEAD 16u		/* LBAs */
 #define FLUSH_TABLES 3u		/* a committed and an uncommitted one, and what a compaction rounds up */
 
 /* ---- Life ---- */
@@ -194,7 +195,8 @@ static int wait_for_room_locked(struct mls_lsm *lsm, uint32_t nr)
 
 		if (err)
 			return err;
-		mls_lsm_freeze_if_due_locked(lsm);
+		if (mls_lsm_freeze_if_due_locked(lsm))
+			mls_lsm_tell_workers(lsm);
 		if (stalled_locked(lsm)) {
 			pthread_cond_wait(&lsm->done, &lsm->mem_lock);
 			continue;
@@ -225,13 +227,14 @@ static uint64_t delay_ns_locked(const struct mls_lsm *lsm, size_t nr)
 	return mls_min_u64(nr * (BLOCK_DELAY_NS * excess / range) * excess / range, MAX_DELAY_NS);
 }
 
-static void insert_locked(struct mls_lsm *lsm, const struct mls_index_rec *recs, size_t nr)
+/* true: the workers are to be told, once the lock is free. */
+static bool insert_locked(struct mls_lsm *lsm, const struct mls_index_rec *recs, size_t nr)
 {
 	for (size_t i = 0; i < nr; i++)
 		MLS_INVARIANT(recs[i].lba != MLS_LBA_NONE && recs[i].hba != MLS_HBA_MISSING);
 	mls_memtable_insert(lsm->active, recs, nr, lsm->epoch);
 	lsm->epoch_used = true;
-	mls_lsm_freeze_if_due_locked(lsm);
+	return mls_lsm_freeze_if_due_locked(lsm);
 }
 
 static void after_put(struct mls_lsm *lsm, uint64_t delay_ns)
@@ -247,15 +250,18 @@ static void after_put(struct mls_lsm *lsm, uint64_t delay_ns)
 static int put_batch(struct mls_lsm *lsm, const struct mls_index_rec *recs, size_t nr)
 {
 	uint64_t delay_ns = 0;
+	bool frozen = false;
 	int err;
 
 	pthread_mutex_lock(&lsm->mem_lock);
 	err = wait_for_room_locked(lsm, (uint32_t)nr);
 	if (!err) {
 		delay_ns = delay_ns_locked(lsm, nr);
-		insert_locked(lsm, recs, nr);
+		frozen = insert_locked(lsm, recs, nr);
 	}
 	pthread_mutex_unlock(&lsm->mem_lock);
+	if (frozen)
+		mls_lsm_tell_workers(lsm);
 	if (!err)
 		after_put(lsm, delay_ns);
 	return err;
@@ -283,6 +289,17 @@ static const struct mls_index_rec *get_in_memory_locked(const struct mls_lsm *ls
 	const struct mls_index_rec *rec = mls_memtable_get(lsm->active, lba);
 
 	return rec || !lsm->frozen ? rec : mls_memtable_get(lsm->frozen, lba);
+}
+
+/* Before the i-th of nr lookups in a row: writers wait while memory is waited for. */
+static void look_ahead_locked(const struct mls_lsm *lsm, const struct mls_index_rec *recs, size_t i, size_t nr)
+{
+	if (i % LOOK_AHEAD)
+		return;
+	nr = mls_min_u64(nr - i, LOOK_AHEAD);
+	mls_memtable_prefetch(lsm->active, recs + i, nr);
+	if (lsm->frozen)
+		mls_memtable_prefetch(lsm->frozen, recs + i, nr);
 }
 
 /* What isn't in memory stays as it is; the set is for the rest. */
@@ -334,8 +351,10 @@ int mls_lsm_get_each(struct mls_lsm *lsm, struct mls_index_rec *recs, size_t nr)
 	pthread_mutex_lock(&lsm->mem_lock);
 	MLS_INVARIANT(lsm->phase != MLS_LSM_NEW);
 	for (size_t i = 0; i < nr; i++) {
-		const struct mls_index_rec *rec = get_in_memory_locked(lsm, recs[i].lba);
+		const struct mls_index_rec *rec;
 
+		look_ahead_locked(lsm, recs, i, nr);
+		rec = get_in_memory_locked(lsm, recs[i].lba);
 		if (rec) {
 			recs[i] = *rec;
 			nr_missing--;
@@ -410,6 +429,7 @@ static int try_move(struct mls_lsm *lsm, const struct mls_index_rec *rec, uint64
 	const struct mls_index_rec *newest;
 	struct mls_index_rec in_tables;
 	uint64_t nr_flushes, delay_ns = 0;
+	bool frozen = false;
 	int err;
 
 	pthread_mutex_lock(&lsm->mem_lock);
@@ -430,10 +450,12 @@ static int try_move(struct mls_lsm *lsm, const struct mls_index_rec *rec, uint64
 		*moved = newest ? newest->hba == old_hba : !*again;
 		if (*moved) {
 			delay_ns = delay_ns_locked(lsm, 1);
-			insert_locked(lsm, rec, 1);
+			frozen = insert_locked(lsm, rec, 1);
 		}
 	}
 	pthread_mutex_unlock(&lsm->mem_lock);
+	if (frozen)
+		mls_lsm_tell_workers(lsm);
 	if (*moved)
 		after_put(lsm, delay_ns);
 	return err;
@@ -467,23 +489,28 @@ static int move_in_view(struct mls_lsm *lsm, const struct mls_index_rec *recs, c
 			uint64_t view, size_t *nr_told, size_t *nr_moved, uint64_t *delay_ns)
 {
 	size_t moved = 0, i = 0;
+	bool frozen = false;
 	int err;
 
 	pthread_mutex_lock(&lsm->mem_lock);
 	err = wait_for_room_locked(lsm, (uint32_t)nr);
 	for (; !err && i < nr; i++) {
-		const struct mls_index_rec *newest = get_in_memory_locked(lsm, recs[i].lba);
+		const struct mls_index_rec *newest;
 
+		look_ahead_locked(lsm, recs, i, nr);
+		newest = get_in_memory_locked(lsm, recs[i].lba);
 		if (!newest && lsm->nr_flushes != view)
 			break;
 		if (newest && newest->hba != olds[i])
 			continue;
-		insert_locked(lsm, &recs[i], 1);
+		frozen |= insert_locked(lsm, &recs[i], 1);
 		moved++;
 	}
 	if (!err)
 		*delay_ns = delay_ns_locked(lsm, moved);
 	pthread_mutex_unlock(&lsm->mem_lock);
+	if (frozen)
+		mls_lsm_tell_workers(lsm);
 	*nr_told = i;
 	*nr_moved = moved;
 	return err;

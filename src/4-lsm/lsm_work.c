@@ -62,16 +62,22 @@ void mls_lsm_freeze_locked(struct mls_lsm *lsm)
 	lsm->spare = NULL;
 	lsm->frozen_start = lsm->wal_end;
 	lsm->flush_wanted = true;
-	pthread_cond_broadcast(&lsm->work);
 }
 
-void mls_lsm_freeze_if_due_locked(struct mls_lsm *lsm)
+bool mls_lsm_freeze_if_due_locked(struct mls_lsm *lsm)
 {
 	bool full = mls_memtable_nr_versions(lsm->active) >= lsm->opts.memtable_records;
 
-	if ((full || mls_lsm_wal_used_locked(lsm) > lsm->ring.nr_blocks / 3) &&
-	    mls_lsm_freeze_allowed_locked(lsm))
-		mls_lsm_freeze_locked(lsm);
+	if (!mls_lsm_freeze_allowed_locked(lsm) ||
+	    !(full || mls_lsm_wal_used_locked(lsm) > lsm->ring.nr_blocks / 3))
+		return false;
+	mls_lsm_freeze_locked(lsm);
+	return true;
+}
+
+void mls_lsm_tell_workers(struct mls_lsm *lsm)
+{
+	pthread_cond_broadcast(&lsm->work);
 }
 
 /* ---- Waiting for a flush ---- */

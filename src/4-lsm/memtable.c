@@ -240,6 +240,18 @@ void mls_memtable_insert(struct mls_memtable *mt, const struct mls_index_rec *re
 		insert_one(mt, &recs[i], epoch);
 }
 
+void mls_memtable_prefetch(const struct mls_memtable *mt, const struct mls_index_rec *recs, size_t nr)
+{
+	for (size_t i = 0; i < nr; i++)
+		__builtin_prefetch(&mt->buckets[bucket_of(mt, recs[i].lba)]);
+	for (size_t i = 0; i < nr; i++) {
+		uint32_t v = mt->buckets[bucket_of(mt, recs[i].lba)];
+
+		if (v != NONE)
+			__builtin_prefetch(&mt->versions[v]);
+	}
+}
+
 const struct mls_index_rec *mls_memtable_get(const struct mls_memtable *mt, uint64_t lba)
 {
 	uint32_t v = *find(mt, lba);

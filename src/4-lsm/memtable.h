@@ -44,6 +44,9 @@ uint64_t mls_memtable_first_epoch(const struct mls_memtable *mt);	/* of the firs
  */
 void mls_memtable_insert(struct mls_memtable *mt, const struct mls_index_rec *recs, size_t nr, uint64_t epoch);
 
+/* The LBAs of recs are about to be looked up: memory brings what that needs together, instead of one after the other. */
+void mls_memtable_prefetch(const struct mls_memtable *mt, const struct mls_index_rec *recs, size_t nr);
+
 /* The newest version, tombstone or not; NULL: none. */
 const struct mls_index_rec *mls_memtable_get(const struct mls_memtable *mt, uint64_t lba);
 
