@@ -9,6 +9,7 @@
 #include "1-crypto/secret.h"
 #include "base/err.h"
 #include "tests/lib/check_run.h"
+#include "tests/lib/test_sanitizer.h"
 
 #define NR_KEYS 40u		/* more than are kept */
 #define THREADS 4u
@@ -50,7 +51,7 @@ START_TEST(each_is_zeroed_and_a_page_of_its_own)
 }
 END_TEST
 
-/* Does the kernel keep the page locked, and out of core dumps? */
+/* Does the kernel keep the page locked, and out of core dumps? The sanitizers' runtimes answer mlock and lock nothing. */
 static bool is_guarded(const void *at)
 {
 	char line[512], flags[512] = "";
@@ -66,7 +67,7 @@ static bool is_guarded(const void *at)
 			strcpy(flags, line);
 	}
 	fclose(maps);
-	return strstr(flags, " lo") && strstr(flags, " dd");
+	return (TEST_SANITIZER || strstr(flags, " lo")) && strstr(flags, " dd");
 }
 
 START_TEST(each_is_locked_and_not_dumped)
