@@ -107,14 +107,14 @@ void mls_secret_free(void *secret, size_t bytes)
 
 void mls_secret_keep(unsigned max)
 {
-	struct page *page;
-
-	pthread_mutex_lock(&lock);
-	max_kept = 0;
-	pthread_mutex_unlock(&lock);
-	while ((page = take_kept()))
-		munmap(page, PAGE_BYTES);
 	pthread_mutex_lock(&lock);
 	max_kept = max;
+	while (nr_kept > max) {
+		struct page *page = kept;
+
+		kept = page->next;
+		nr_kept--;
+		munmap(page, PAGE_BYTES);
+	}
 	pthread_mutex_unlock(&lock);
 }

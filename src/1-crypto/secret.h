@@ -15,7 +15,7 @@
 void *mls_secret_alloc(size_t bytes);		/* zeroed, page-aligned; NULL: no memory */
 void mls_secret_free(void *secret, size_t bytes);	/* wipes; NULL is fine */
 
-/* How many pages are kept from now on; for tests that count them. */
+/* How many pages are kept from now on; for tests that count them, or open a million disks. */
 void mls_secret_keep(unsigned max);
 
 #endif
