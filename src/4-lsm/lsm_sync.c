@@ -55,7 +55,7 @@ static int make_room_locked(struct mls_lsm *lsm)
 		if (err)
 			return err;
 		if (mls_lsm_freeze_if_due_locked(lsm))
-			mls_lsm_tell_workers(lsm);
+			pthread_cond_broadcast(&lsm->work);
 		if (!lsm->opened || group_fits_locked(lsm))
 			return 0;
 		if (lsm->frozen) {
@@ -200,9 +200,7 @@ void mls_lsm_commit(struct mls_lsm *lsm, struct mls_lsm_cut *cut)
 	works = mls_lsm_freeze_if_due_locked(lsm);
 	works |= mls_compaction_due_locked(lsm);
 	pthread_cond_broadcast(&lsm->done);
-	pthread_mutex_unlock(&lsm->mem_lock);
-	if (works)
-		mls_lsm_tell_workers(lsm);
+	mls_lsm_unlock_and_tell(lsm, works);
 	if (lsm->opts.inline_work)
 		mls_lsm_work_inline(lsm);
 }

@@ -196,7 +196,7 @@ static int wait_for_room_locked(struct mls_lsm *lsm, uint32_t nr)
 		if (err)
 			return err;
 		if (mls_lsm_freeze_if_due_locked(lsm))
-			mls_lsm_tell_workers(lsm);
+			pthread_cond_broadcast(&lsm->work);
 		if (stalled_locked(lsm)) {
 			pthread_cond_wait(&lsm->done, &lsm->mem_lock);
 			continue;
@@ -259,9 +259,7 @@ static int put_batch(struct mls_lsm *lsm, const struct mls_index_rec *recs, size
 		delay_ns = delay_ns_locked(lsm, nr);
 		frozen = insert_locked(lsm, recs, nr);
 	}
-	pthread_mutex_unlock(&lsm->mem_lock);
-	if (frozen)
-		mls_lsm_tell_workers(lsm);
+	mls_lsm_unlock_and_tell(lsm, frozen);
 	if (!err)
 		after_put(lsm, delay_ns);
 	return err;
@@ -453,9 +451,7 @@ static int try_move(struct mls_lsm *lsm, const struct mls_index_rec *rec, uint64
 			frozen = insert_locked(lsm, rec, 1);
 		}
 	}
-	pthread_mutex_unlock(&lsm->mem_lock);
-	if (frozen)
-		mls_lsm_tell_workers(lsm);
+	mls_lsm_unlock_and_tell(lsm, frozen);
 	if (*moved)
 		after_put(lsm, delay_ns);
 	return err;
@@ -508,9 +504,7 @@ static int move_in_view(struct mls_lsm *lsm, const struct mls_index_rec *recs, c
 	}
 	if (!err)
 		*delay_ns = delay_ns_locked(lsm, moved);
-	pthread_mutex_unlock(&lsm->mem_lock);
-	if (frozen)
-		mls_lsm_tell_workers(lsm);
+	mls_lsm_unlock_and_tell(lsm, frozen);
 	*nr_told = i;
 	*nr_moved = moved;
 	return err;

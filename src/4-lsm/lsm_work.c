@@ -75,9 +75,11 @@ bool mls_lsm_freeze_if_due_locked(struct mls_lsm *lsm)
 	return true;
 }
 
-void mls_lsm_tell_workers(struct mls_lsm *lsm)
+void mls_lsm_unlock_and_tell(struct mls_lsm *lsm, bool works)
 {
-	pthread_cond_broadcast(&lsm->work);
+	pthread_mutex_unlock(&lsm->mem_lock);
+	if (works)
+		pthread_cond_broadcast(&lsm->work);
 }
 
 /* ---- Waiting for a flush ---- */
