@@ -7,8 +7,7 @@
  * a trap. With it, only mls_backing_renew meets the ENOSPC, and nothing is lost but the space.
  *
  * How much ahead: the allocator knows what must be left to the index and the cleaner. Beyond that a
- * sixteenth of what is used, up to BATCH_MAX runs, so that the calls are few (each waits for the transfers
- * under way, on ext4) and a small disk stays small.
+ * sixteenth of what is used, up to BATCH_MAX runs, so that the calls are few and a small disk stays small.
  *
  * Each call waits for the transfers under way, on ext4, and makes those that come meanwhile wait: 3 to 30 ms where
  * much is written. So a thread of its own calls, when few backed runs are left, and writers take those.

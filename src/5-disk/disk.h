@@ -59,8 +59,7 @@ struct mls_disk {
 	uint64_t generation_tried;		/* of a superblock that may be on the device */
 	struct mls_trust trust;			/* what the store holds (or would hold); the sync round's */
 
-	/* Sync: rounds are numbered; who comes while one runs waits for the next. */
-	struct mls_sync_turns turns;
+	struct mls_sync_turns turns;		/* of syncs */
 	bool closing;
 	atomic_uint_fast64_t synced_id;		/* of the last completed sync, for all threads */
 	atomic_uint_fast64_t epoch_bound;	/* no record of now has a later epoch than this */

@@ -31,7 +31,7 @@ void mls_sync_turns_init(struct mls_sync_turns *turns)
 	mls_sync_gather_init(&turns->gather);
 }
 
-/* Lock held; let go if he waits. */
+/* Lock held; still held, or again, if it's his turn, else let go. */
 static void wait_for_turn(struct mls_sync_turns *turns, struct mls_sync_waiter *waiter)
 {
 	waiter->his_turn = !turns->taken;
