@@ -16,22 +16,13 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/asan.h"
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/log.h"
 
 #define PAGE_BYTES MLS_BLOCK_BYTES
-
-#if defined __has_feature
-#if __has_feature(address_sanitizer)
-#define NO_REUSE 1
-#endif
-#endif
-#if defined __SANITIZE_ADDRESS__ || defined NO_REUSE
-#define KEPT_DEFAULT 0
-#else
-#define KEPT_DEFAULT 16
-#endif
+#define KEPT_DEFAULT (MLS_ASAN ? 0u : 16u)
 
 /* A kept page; all zeros behind. */
 struct page {
