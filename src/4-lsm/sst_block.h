@@ -45,24 +45,42 @@ static inline uint64_t mls_sst_block_lba(const struct mls_sst_block_disk *block,
 	return mls_get_le64(block->rec[k].lba);
 }
 
+/* What a table knows of one of its blocks without looking at it: its nr records have LBAs in [first, end), and first is
+ * there. */
+struct mls_sst_span {
+	uint64_t first, end;
+	unsigned nr;
+};
+
+static inline struct mls_sst_span mls_sst_span(const struct mls_sst *sst, uint64_t i)
+{
+	bool is_last = i == sst->nr_record_blocks - 1;
+
+	return (struct mls_sst_span){
+		.first = sst->index[i],
+		.end = is_last ? sst->info.max_lba + 1 : sst->index[i + 1],
+		.nr = is_last ? (unsigned)(sst->info.nr_records - i * MLS_SST_RECS_PER_BLOCK) : MLS_SST_RECS_PER_BLOCK,
+	};
+}
+
 /*
- * The first record with an LBA >= lba; mls_sst_block_nr: none. The block must have a record.
+ * The first record with an LBA >= lba; span->nr: none.
  *
  * A block is rarely in the CPU's caches, and a binary search would wait for one line after the other.
- * LBAs are mostly dense or evenly spread: guess the place, then go outward from there in growing steps.
+ * LBAs are mostly dense or evenly spread: guess the place, then go outward from there in growing steps. The guess
+ * is made of what is known without the block: a lookup waited for its first and its last line before it had one.
  */
-static inline unsigned mls_sst_block_search(const struct mls_sst_block_disk *block, uint64_t lba)
+static inline unsigned mls_sst_block_search(const struct mls_sst_block_disk *block, const struct mls_sst_span *span,
+					    uint64_t lba)
 {
-	unsigned lo = 0, hi = mls_sst_block_nr(block) - 1, step = 1;
-	uint64_t first = mls_sst_block_lba(block, lo), last = mls_sst_block_lba(block, hi);
-	unsigned mid;
+	unsigned lo = 0, hi = span->nr, step = 1, mid;
 
-	if (lba <= first)
+	if (lba <= span->first)
 		return 0;
-	if (lba > last)
-		return hi + 1;
-	/* From here on: lba(lo) < lba <= lba(hi). The product may wrap: a bad guess, no more. */
-	mid = (unsigned)((lba - first) * hi / (last - first));
+	if (lba >= span->end)
+		return span->nr;
+	/* From here on: lba(lo) < lba <= lba(hi), were there an hi. The product may wrap: a bad guess, no more. */
+	mid = (unsigned)((lba - span->first) * hi / (span->end - span->first));
 	while (hi - lo > 1) {
 		uint64_t found;
 

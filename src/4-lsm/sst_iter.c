@@ -79,6 +79,14 @@ static int get_blocks(struct mls_sst_iter *iter, uint32_t *nr)
 	return 0;
 }
 
+/* In block i of the table, which is blocks[at]. */
+static unsigned search_block(const struct mls_sst_iter *iter, uint64_t i, uint64_t at, uint64_t lba)
+{
+	struct mls_sst_span span = mls_sst_span(iter->sst, i);
+
+	return mls_sst_block_search(&iter->blocks[at], &span, lba);
+}
+
 /* MLS_ENOENT: all blocks have been read. */
 static int read_ahead(struct mls_sst_iter *iter)
 {
@@ -93,10 +101,10 @@ static int read_ahead(struct mls_sst_iter *iter)
 	err = get_blocks(iter, &nr);
 	if (err)
 		return err;
+	iter->rec = search_block(iter, iter->next_block, 0, iter->start_lba);
 	iter->next_block += nr;
 	iter->nr_blocks = nr;
 	iter->far = false;
-	iter->rec = mls_sst_block_search(&iter->blocks[0], iter->start_lba);
 	iter->start_lba = 0;
 	return 0;
 }
@@ -135,7 +143,7 @@ void mls_sst_iter_skip(struct mls_sst_iter *iter, uint64_t lba)
 		iter->start_lba = lba;
 		return;
 	}
-	rec = mls_sst_block_search(&iter->blocks[target - first], lba);
+	rec = search_block(iter, target, target - first, lba);
 	iter->rec = target == at && rec < iter->rec ? iter->rec : rec;
 	iter->block = (uint32_t)(target - first);
 }

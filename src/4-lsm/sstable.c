@@ -161,18 +161,19 @@ const struct mls_sst_info *mls_sst_info(const struct mls_sst *sst)
 static int check_block(const struct mls_sst *sst, uint64_t i, const struct mls_sst_block_disk *block)
 {
 	bool is_last = i == sst->nr_record_blocks - 1;
+	struct mls_sst_span span = mls_sst_span(sst, i);
 	unsigned nr = mls_sst_block_nr(block);
-	uint64_t before = i * MLS_SST_RECS_PER_BLOCK, end;
+	uint64_t last;
 
-	if (nr != mls_min_u64(MLS_SST_RECS_PER_BLOCK, sst->info.nr_records - before))
+	if (nr != span.nr)
 		return bad_table(sst, "a block has the wrong number of records");
-	if (mls_sst_block_lba(block, 0) != sst->index[i])
+	if (mls_sst_block_lba(block, 0) != span.first)
 		return bad_table(sst, "a block isn't the one that the index tells of");
 	for (unsigned k = 1; k < nr; k++)
 		if (mls_sst_block_lba(block, k) <= mls_sst_block_lba(block, k - 1))
 			return bad_table(sst, "records don't ascend");
-	end = mls_sst_block_lba(block, nr - 1);
-	if (is_last ? end != sst->info.max_lba : end >= sst->index[i + 1])
+	last = mls_sst_block_lba(block, nr - 1);
+	if (is_last ? last != sst->info.max_lba : last >= span.end)
 		return bad_table(sst, "a block doesn't end where it should");
 	return 0;
 }
@@ -215,6 +216,7 @@ uint64_t mls_sst_find_block(const struct mls_sst *sst, uint64_t from, uint64_t l
 /* A record block to look at: in the cache and pinned, or, if there is no room, in the caller's frame. */
 struct block_ref {
 	const struct mls_sst_block_disk *block;
+	struct mls_sst_span span;
 	struct mls_cached_block *cached;
 	struct mls_sst_block_disk own __attribute__((aligned(MLS_BLOCK_BYTES)));
 };
@@ -231,6 +233,7 @@ static int block_get(struct mls_sst *sst, uint64_t i, struct block_ref *ref)
 	struct mls_block_cache *cache = sst->cache;
 	int err;
 
+	ref->span = mls_sst_span(sst, i);
 	ref->cached = cache ? mls_block_cache_lookup(cache, sst->info.log_id, i) : NULL;
 	if (ref->cached) {
 		ref->block = ref->cached->data;
@@ -250,14 +253,12 @@ static int block_get(struct mls_sst *sst, uint64_t i, struct block_ref *ref)
 
 /* ---- Looking up ---- */
 
-/* Fill in what block has for the missing ones of recs[at ...]. */
-static void take_from_block(const struct mls_sst_block_disk *block, uint64_t lba, size_t nr, size_t at,
+/* Fill in what the block has for the missing ones of recs[at ...]. */
+static void take_from_block(const struct block_ref *ref, uint64_t lba, size_t nr, size_t at,
 			    struct mls_index_rec *recs, size_t *nr_missing)
 {
-	unsigned nr_in_block = mls_sst_block_nr(block);
-
-	for (unsigned k = mls_sst_block_search(block, lba + at); k < nr_in_block; k++) {
-		uint64_t rec_lba = mls_sst_block_lba(block, k);
+	for (unsigned k = mls_sst_block_search(ref->block, &ref->span, lba + at); k < ref->span.nr; k++) {
+		uint64_t rec_lba = mls_sst_block_lba(ref->block, k);
 		struct mls_index_rec *rec;
 
 		if (rec_lba - lba >= nr)
@@ -266,7 +267,7 @@ static void take_from_block(const struct mls_sst_block_disk *block, uint64_t lba
 		if (rec->lba == rec_lba)
 			continue;
 		MLS_INVARIANT(*nr_missing > 0);
-		mls_index_rec_decode(rec, &block->rec[k]);
+		mls_index_rec_decode(rec, &ref->block->rec[k]);
 		--*nr_missing;
 	}
 }
@@ -294,7 +295,7 @@ int mls_sst_get_range(struct mls_sst *sst, uint64_t lba, size_t nr, struct mls_i
 		err = block_get(sst, block, &ref);
 		if (err)
 			return err;
-		take_from_block(ref.block, lba, nr, i, recs, nr_missing);
+		take_from_block(&ref, lba, nr, i, recs, nr_missing);
 		block_put(&ref);
 		if (++block == sst->nr_record_blocks || sst->index[block] - lba >= nr)
 			return 0;
@@ -303,15 +304,15 @@ int mls_sst_get_range(struct mls_sst *sst, uint64_t lba, size_t nr, struct mls_i
 	return 0;
 }
 
-/* recs[i], if block has it. */
-static void take_one(const struct mls_sst_block_disk *block, struct mls_index_rec *rec, size_t *nr_missing)
+/* *rec, if the block has it. */
+static void take_one(const struct block_ref *ref, struct mls_index_rec *rec, size_t *nr_missing)
 {
-	unsigned k = mls_sst_block_search(block, rec->lba);
+	unsigned k = mls_sst_block_search(ref->block, &ref->span, rec->lba);
 
-	if (k == mls_sst_block_nr(block) || mls_sst_block_lba(block, k) != rec->lba)
+	if (k == ref->span.nr || mls_sst_block_lba(ref->block, k) != rec->lba)
 		return;
 	MLS_INVARIANT(*nr_missing > 0);
-	mls_index_rec_decode(rec, &block->rec[k]);
+	mls_index_rec_decode(rec, &ref->block->rec[k]);
 	--*nr_missing;
 }
 
@@ -335,7 +336,7 @@ int mls_sst_get_each(struct mls_sst *sst, struct mls_index_rec *recs, size_t nr,
 				return err;
 			at = block;
 		}
-		take_one(ref.block, &recs[i], nr_missing);
+		take_one(&ref, &recs[i], nr_missing);
 	}
 	block_put(&ref);
 	return 0;
@@ -355,8 +356,8 @@ int mls_sst_next(struct mls_sst *sst, uint64_t lba, struct mls_index_rec *rec)
 	err = block_get(sst, block, &ref);
 	if (err)
 		return err;
-	k = mls_sst_block_search(ref.block, lba);
-	if (k == mls_sst_block_nr(ref.block)) {
+	k = mls_sst_block_search(ref.block, &ref.span, lba);
+	if (k == ref.span.nr) {
 		/* lba lies behind this block and at most at max_lba, so there is a next one. */
 		block_put(&ref);
 		err = block_get(sst, block + 1, &ref);

@@ -74,22 +74,23 @@ START_TEST(a_block_is_searched_right)
 		unsigned nr = (unsigned)test_rand_between(&rand, 1, 127);
 		unsigned spread = (unsigned)test_rand_below(&rand, 57);
 		uint64_t lba = test_rand_below(&rand, 100);
+		struct mls_sst_span span = { .first = lba, .nr = nr };
 
-		mls_put_le16(block->nr_records, (uint16_t)nr);
 		for (unsigned k = 0; k < nr; k++) {
 			mls_put_le64(block->rec[k].lba, lba);
 			lba += 1 + (test_rand_chance(&rand, 1, 4) ? test_rand_below(&rand, 1ull << spread) : 0);
 		}
+		span.end = test_rand_chance(&rand, 1, 2) ? lba : mls_sst_block_lba(block, nr - 1) + 1;
 		for (unsigned i = 0; i < 40; i++) {
 			unsigned k = (unsigned)test_rand_below(&rand, nr), linear = 0;
 			uint64_t wanted = mls_sst_block_lba(block, k) + test_rand_below(&rand, 3) - 1;
 
 			while (linear < nr && mls_sst_block_lba(block, linear) < wanted)
 				linear++;
-			must(mls_sst_block_search(block, wanted) == linear);
+			must(mls_sst_block_search(block, &span, wanted) == linear);
 		}
-		must(mls_sst_block_search(block, 0) == 0);
-		must(mls_sst_block_search(block, MLS_LBA_NONE) == nr);
+		must(mls_sst_block_search(block, &span, 0) == 0);
+		must(mls_sst_block_search(block, &span, MLS_LBA_NONE) == nr);
 	}
 	mls_blocks_free(block);
 }
