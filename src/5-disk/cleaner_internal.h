@@ -2,7 +2,8 @@
 /*
  * cleaner_internal.h - the cleaner as its own files see it; see cleaner.h.
  *
- * Files    cleaner.c: rounds, threads, what callers wait for; cleaner_idle.c: when nobody writes; cleaner_pace.c:
+ * Files    cleaner.c: threads, and what callers wait for; cleaner_round.c: one round; cleaner_room.c: how much is to be
+ *          free; cleaner_sync.c: syncs that free what was cleaned; cleaner_idle.c: when nobody writes; cleaner_pace.c:
  *          how fast writers may.
  */
 #ifndef MLS_DISK_CLEANER_INTERNAL_H
@@ -50,8 +51,10 @@ struct mls_cleaner {
 	uint64_t sync_runs;		/* and the runs they write between two syncs: the most of late */
 };
 
-/* cleaner.c; for the cleaner's thread. */
+/* ---- cleaner_round.c; for the cleaner's thread ---- */
 
+/* 0 when something was gained, MLS_ENOSPC when there's nothing to gain. */
+MLS_MUST_CHECK int mls_cleaner_round(struct mls_cleaner *cleaner);
 /* By the counts; what is known to be hidden isn't. */
 uint64_t mls_cleaner_live_blocks(struct mls_cleaner *cleaner);
 /* Segments with at most max_live live blocks that may be emptied now, fewest live first; walk: those without a summary,
@@ -62,14 +65,36 @@ size_t mls_cleaner_victims(struct mls_cleaner *cleaner, uint32_t max_live, bool 
 void mls_cleaner_learn_hidden(struct mls_cleaner *cleaner);
 /* All of the index; *progress: records were dropped. */
 MLS_MUST_CHECK int mls_cleaner_compact(struct mls_cleaner *cleaner, bool *progress);
+
+/* ---- cleaner_room.c ---- */
+
+bool mls_cleaner_enough_free(struct mls_cleaner *cleaner);
+/* By how many runs there are, and what users write between two syncs. */
+void mls_cleaner_set_reserves(struct mls_cleaner *cleaner);
+/* By what is dead: after each round. */
+void mls_cleaner_set_start_room(struct mls_cleaner *cleaner);
+/* Strict policy, a user syncs: what he writes until the next sync should find its space free already. */
+void mls_cleaner_expect_as_much_again(struct mls_cleaner *cleaner);
+
+/* ---- cleaner_sync.c ---- */
+
 /* MLS_ENOSPC: not under this policy. */
 MLS_MUST_CHECK int mls_cleaner_early_sync(struct mls_disk *disk);
+/* With no room left, or nothing else to do (idle), the cleaner waits for the sync: more moves would take what is
+ * kept for the index. err: what the round came to; 0 after a sync. */
+MLS_MUST_CHECK int mls_cleaner_sync_if_due(struct mls_cleaner *cleaner, bool idle, int err);
+/* A mover is done with a victim. */
+void mls_cleaner_on_emptied(void *cleaner);
+void *mls_cleaner_syncer(void *cleaner);	/* a thread */
 
-/* cleaner_idle.c: some of what is to be done when nobody asks for anything. Returns how long there is no more, in ns. */
+/* ---- cleaner_idle.c ---- */
+
+/* Some of what is to be done when nobody asks for anything. Returns how long there is no more, in ns. */
 uint64_t mls_cleaner_housekeeping(struct mls_cleaner *cleaner);
 
-/* cleaner_pace.c; measure: after each round. */
+/* ---- cleaner_pace.c ---- */
+
 void mls_cleaner_pace_init(struct mls_cleaner *cleaner);
-void mls_cleaner_measure_supply(struct mls_cleaner *cleaner);
+void mls_cleaner_measure_supply(struct mls_cleaner *cleaner);	/* after each round */
 
 #endif
