@@ -2,7 +2,7 @@
 /*
  * lsm_internal.h - layer 4, within the tree: its state, shared by the files behind the door.
  *
- * Files    lsm_tree.c (life, put, get)  lsm_sync.c (cut ... commit)  lsm_recovery.c (replay, start)
+ * Files    lsm_tree.c (life)  lsm_put.c  lsm_get.c  lsm_sync.c (cut ... commit)  lsm_recovery.c (replay, start)
  *          lsm_work.c (freeze, workers)  lsm_shadow.c  flush.c
  *          compaction.c  table_tx.c
  * Locks    In the order taken (doc/design.md 11):
@@ -129,6 +129,13 @@ void mls_lsm_work_inline(struct mls_lsm *lsm);
 uint32_t mls_lsm_memtable_versions(const struct mls_lsm *lsm);	/* of a full one, with what comes late */
 /* Forget what a load and a replay made; nobody is told. */
 void mls_lsm_forget(struct mls_lsm *lsm);
+
+/* ---- lsm_get.c ---- */
+
+/* The newest version in a memtable; NULL: none there. */
+const struct mls_index_rec *mls_lsm_in_memory_locked(const struct mls_lsm *lsm, uint64_t lba);
+/* Before the i-th of nr lookups in a row: writers wait while memory is waited for. */
+void mls_lsm_look_ahead_locked(const struct mls_lsm *lsm, const struct mls_index_rec *recs, size_t i, size_t nr);
 
 /* ---- lsm_shadow.c ---- */
 
