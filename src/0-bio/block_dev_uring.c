@@ -50,6 +50,7 @@ struct uring_dev {
 	struct mls_block_dev base;
 	int fd;
 	bool read_only, is_file;
+	bool lacks_direct;		/* O_DIRECT was wanted, and is not to be had */
 	char *path;
 	_Atomic bool fsync_needed;	/* the file is new or grew: its size must become durable too */
 	_Atomic bool flush_failed;
@@ -422,18 +423,16 @@ static int check_kind(const char *path, unsigned flags, bool *is_block)
 static int open_fd(struct uring_dev *d, unsigned flags, bool is_block)
 {
 	int mode = O_CLOEXEC | (d->read_only ? O_RDONLY : O_RDWR);
+	bool direct = !(flags & MLS_DEV_NO_DIRECT);
 
 	if ((flags & MLS_DEV_CREATE) && !is_block)
 		mode |= O_CREAT;
 	if (is_block && !d->read_only)
 		mode |= O_EXCL;		/* keeps mounts and other holders of the device out */
-	if (!(flags & MLS_DEV_NO_DIRECT))
-		d->fd = open(d->path, mode | O_DIRECT, 0600);
-	if (d->fd < 0 && ((flags & MLS_DEV_NO_DIRECT) || errno == EINVAL)) {
+	d->fd = open(d->path, direct ? mode | O_DIRECT : mode, 0600);
+	d->lacks_direct = direct && d->fd < 0 && errno == EINVAL;
+	if (d->lacks_direct)
 		d->fd = open(d->path, mode, 0600);
-		if (d->fd >= 0 && !(flags & MLS_DEV_NO_DIRECT))
-			mls_info("bio: %s: no O_DIRECT here: going through the page cache", d->path);
-	}
 	if (d->fd < 0)
 		return errno == EBUSY ? MLS_EBUSY : open_failed(d->path, "open", errno);
 	return 0;
@@ -461,6 +460,8 @@ static int open_locked(struct uring_dev *d, unsigned flags, bool is_block)
 
 		if (!err)
 			err = take_lock(d);
+		if (!err && d->lacks_direct)
+			mls_info("bio: %s: no O_DIRECT here: going through the page cache", d->path);
 		if (err != MLS_EBUSY)
 			return err;
 		if (i >= NR_LOCK_TRIES) {
