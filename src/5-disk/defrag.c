@@ -5,8 +5,11 @@
  * A job's way: a reader copies what it has read into a free job -> the thread looks its LBAs up again -> what is
  * still the version that was read is moved (move.h).
  *
- * Windows are WINDOW_BLOCKS large. A bit tells that somebody has read much of one at once; it is taken away when the
- * idle disk gathers that window. So idle work, too, is bounded by what users read.
+ * Windows are WINDOW_BLOCKS large. Who reads much of one at once gives it GATHERS credits; the idle disk takes one for each
+ * time that it gathers that window. The first is for what the reader has met. The others are for what writes scatter
+ * after that, and as a whole they may cost no more than those writes did. So idle work is bounded by what users read and by
+ * what they write. (With one only, the first pause between two bursts of writes used it up, and the next scan met what the
+ * last burst had left.)
  */
 #include "5-disk/defrag.h"
 
@@ -29,6 +32,7 @@ _Static_assert(MLS_CHUNK_IO_BLOCKS <= MLS_MOVES_MAX, "a job is moved at once");
 #define PIECE_MIN 16u			/* mean blocks of an extent from which on a layout is good enough */
 #define OFFERS_A_MOVE 4u			/* while readers are at work: they need the device themselves */
 #define WINDOW_BLOCKS MLS_CHUNK_IO_BLOCKS
+#define GATHERS 3u			/* of a window for a read of it; two bits */
 #define WINDOWS_A_STEP 16u		/* gathered by one idle step, and ... */
 #define LOOKS_A_STEP 256u		/* ... at most looked at */
 
@@ -37,6 +41,8 @@ struct job {
 	uint32_t nr;
 	struct mls_index_rec recs[MLS_CHUNK_IO_BLOCKS];	/* as they were read by */
 	uint8_t *blocks;
+	bool is_idle;			/* read by the idle step: costs a credit if it's moved, ... */
+	uint32_t nr_again;		/* ... and so many blocks of what may be gathered again */
 	struct job *next;
 };
 
@@ -51,12 +57,15 @@ struct mls_defrag {
 	struct job jobs[JOBS];
 	/* The idle step's. */
 	uint64_t nr_windows, next_window;
-	atomic_uchar *read;		/* by window, a bit each */
+	atomic_uchar *credits;		/* by window, two bits each */
+	atomic_uint_fast64_t nr_again;	/* blocks gathered by other credits than the first */
+	atomic_bool news;		/* credits were given since all windows were looked at, ... */
+	uint64_t seen_written;		/* ... and so much had been written then */
 	uint8_t *blocks;
 	atomic_uint nr_offers;
 };
 
-static _Thread_local bool gathering;	/* it is the idle step that reads */
+static _Thread_local bool gathering, gathered;	/* it is the idle step that reads; what it has read is queued */
 
 /* ---- What is scattered ---- */
 
@@ -82,22 +91,47 @@ static bool is_scattered(const struct mls_index_rec *recs, uint32_t nr)
 	return mapped >= MIN_BLOCKS && pieces * PIECE_MIN > mapped;
 }
 
-static void note_window(struct mls_defrag *defrag, uint64_t lba, bool was_read)
+static unsigned shift_of(uint64_t window)
+{
+	return (unsigned)(window % 4 * 2);
+}
+
+static unsigned credits_of(const struct mls_defrag *defrag, uint64_t window)
+{
+	return atomic_load_explicit(&defrag->credits[window / 4], memory_order_acquire) >> shift_of(window) & GATHERS;
+}
+
+static void give_credits(struct mls_defrag *defrag, uint64_t lba)
 {
 	uint64_t window = lba / WINDOW_BLOCKS;
-	unsigned char bit = (unsigned char)(1u << window % 8);
 
 	if (window >= defrag->nr_windows)	/* the disk has grown: after the next open */
 		return;
-	if (!was_read)
-		atomic_fetch_and_explicit(&defrag->read[window / 8], (unsigned char)~bit, memory_order_relaxed);
-	else if (!(atomic_load_explicit(&defrag->read[window / 8], memory_order_relaxed) & bit))
-		atomic_fetch_or_explicit(&defrag->read[window / 8], bit, memory_order_release);
+	if (credits_of(defrag, window) == GATHERS)
+		return;
+	atomic_fetch_or_explicit(&defrag->credits[window / 4], (unsigned char)(GATHERS << shift_of(window)),
+				 memory_order_release);
+	atomic_store_explicit(&defrag->news, true, memory_order_release);
 }
 
-static bool window_was_read(const struct mls_defrag *defrag, uint64_t window)
+/* Only of a window that the idle step took for having one: readers meanwhile can but add to it. */
+static void take_credit(struct mls_defrag *defrag, uint64_t window)
 {
-	return atomic_load_explicit(&defrag->read[window / 8], memory_order_acquire) >> window % 8 & 1;
+	MLS_INVARIANT(credits_of(defrag, window) > 0);
+	atomic_fetch_sub_explicit(&defrag->credits[window / 4], (unsigned char)(1u << shift_of(window)),
+				  memory_order_relaxed);
+}
+
+static uint64_t written_blocks(const struct mls_defrag *defrag)
+{
+	return atomic_load(&defrag->disk->count.written_bytes) / MLS_BLOCK_BYTES;
+}
+
+static bool may_gather(const struct mls_defrag *defrag, uint64_t window)
+{
+	unsigned credits = credits_of(defrag, window);
+
+	return credits == GATHERS || (credits > 0 && atomic_load(&defrag->nr_again) < written_blocks(defrag));
 }
 
 /* ---- Moving ---- */
@@ -125,6 +159,18 @@ static int move_job(struct mls_disk *disk, const struct job *job)
 	return mls_move_blocks(disk, moves, nr, view, &disk->count.defragmented_blocks);
 }
 
+/* If space has got short it's left for the idle disk, when there is room again. */
+static int work_off(struct mls_defrag *defrag, struct job *job)
+{
+	if (!mls_cleaner_has_plenty(defrag->disk->cleaner)) {
+		atomic_fetch_sub(&defrag->nr_again, job->nr_again);
+		return 0;
+	}
+	if (job->is_idle)
+		take_credit(defrag, job->lba / WINDOW_BLOCKS);
+	return move_job(defrag->disk, job);
+}
+
 static void *defrag_main(void *arg)
 {
 	struct mls_defrag *defrag = arg;
@@ -142,10 +188,7 @@ static void *defrag_main(void *arg)
 		if (!defrag->queue)
 			defrag->queue_end = &defrag->queue;
 		pthread_mutex_unlock(&defrag->lock);
-		if (mls_cleaner_has_plenty(defrag->disk->cleaner))
-			err = move_job(defrag->disk, job);
-		else
-			note_window(defrag, job->lba, true);	/* for the idle disk, when there is room again */
+		err = work_off(defrag, job);
 		mls_wipe(job->blocks, (size_t)job->nr * MLS_BLOCK_BYTES);
 		if (err)
 			mls_debug("defrag: LBA %llu on stay where they are: %s", (unsigned long long)job->lba,
@@ -153,8 +196,8 @@ static void *defrag_main(void *arg)
 		pthread_mutex_lock(&defrag->lock);
 		job->next = defrag->free;
 		defrag->free = job;
-		if (--defrag->nr_queued == 0)
-			pthread_cond_broadcast(&defrag->done);
+		defrag->nr_queued--;
+		pthread_cond_signal(&defrag->done);
 	}
 	pthread_mutex_unlock(&defrag->lock);
 	return NULL;
@@ -185,7 +228,7 @@ static void queue_job(struct mls_defrag *defrag, struct job *job)
 	pthread_mutex_unlock(&defrag->lock);
 }
 
-/* The others are for the idle step, which their windows' bits tell. */
+/* The others are for the idle step, which their windows' credits tell. */
 static bool is_its_turn(struct mls_defrag *defrag)
 {
 	return gathering ||
@@ -201,17 +244,19 @@ static struct job *job_for(struct mls_defrag *defrag)
 void mls_defrag_offer(struct mls_defrag *defrag, uint64_t lba, uint32_t nr, const struct mls_index_rec *recs,
 		      const void *plain)
 {
-	bool scattered;
 	struct job *job;
 
 	if (!defrag || nr < MIN_BLOCKS)
 		return;
-	scattered = is_scattered(recs, nr);
-	job = scattered ? job_for(defrag) : NULL;
-	if (!gathering || (scattered && !job))
-		note_window(defrag, lba, true);
+	if (!gathering)
+		give_credits(defrag, lba);
+	job = is_scattered(recs, nr) ? job_for(defrag) : NULL;
+	gathered = gathering && job;
 	if (!job)
 		return;
+	job->is_idle = gathering;
+	job->nr_again = gathering && credits_of(defrag, lba / WINDOW_BLOCKS) < GATHERS ? nr : 0;
+	atomic_fetch_add(&defrag->nr_again, job->nr_again);
 	job->lba = lba;
 	job->nr = nr;
 	memcpy(job->recs, recs, nr * sizeof *recs);
@@ -221,51 +266,86 @@ void mls_defrag_offer(struct mls_defrag *defrag, uint64_t lba, uint32_t nr, cons
 
 /* ---- When the disk is idle ---- */
 
-static void wait_until_moved(struct mls_defrag *defrag)
+/* Until no more than so many jobs are queued. */
+static void wait_for_jobs(struct mls_defrag *defrag, unsigned nr)
 {
 	pthread_mutex_lock(&defrag->lock);
-	while (defrag->nr_queued > 0 && !defrag->stop)
+	while (defrag->nr_queued > nr && !defrag->stop)
 		pthread_cond_wait(&defrag->done, &defrag->lock);
 	pthread_mutex_unlock(&defrag->lock);
 }
 
-/* Reading a scattered window offers it; what can't be moved now gets its bit again. */
-static bool gather_window(struct mls_defrag *defrag, uint64_t window)
+static bool window_is_scattered(struct mls_disk *disk, uint64_t lba, uint32_t nr)
 {
-	struct mls_disk *disk = defrag->disk;
 	struct mls_index_rec recs[WINDOW_BLOCKS];
-	uint64_t lba = window * WINDOW_BLOCKS, nr_blocks = atomic_load(&disk->nr_blocks);
-	uint32_t nr = (uint32_t)mls_min_u64(nr_blocks - lba, WINDOW_BLOCKS);
 
-	if (mls_lsm_get(disk->lsm, lba, nr, recs) || !is_scattered(recs, nr))
-		return false;
-	note_window(defrag, lba, false);
-	if (mls_disk_read_chunk(disk, lba, nr, defrag->blocks))
+	return mls_lsm_get(disk->lsm, lba, nr, recs) == 0 && is_scattered(recs, nr);
+}
+
+/* Reading a scattered window offers it. false: it couldn't be taken now. */
+static bool gather_window(struct mls_defrag *defrag, uint64_t window, uint64_t lba, uint32_t nr)
+{
+	wait_for_jobs(defrag, JOBS / 2);
+	gathering = true;
+	gathered = false;
+	if (mls_disk_read_chunk(defrag->disk, lba, nr, defrag->blocks)) {
 		mls_debug("defrag: LBA %llu on can't be read", (unsigned long long)lba);
+		take_credit(defrag, window);	/* it shan't be tried for ever */
+	}
+	gathering = false;
 	mls_wipe(defrag->blocks, (size_t)nr * MLS_BLOCK_BYTES);
-	return true;
+	return gathered;
+}
+
+/* A window after the other, round and round; returns how many were gathered. *settled: all lie well, or may not be. */
+static unsigned gather_some(struct mls_defrag *defrag, bool *settled)
+{
+	uint64_t nr_blocks = atomic_load(&defrag->disk->nr_blocks), i = 0;
+	unsigned nr_gathered = 0, nr_looks = 0, nr_left = 0;
+
+	for (; i < defrag->nr_windows && nr_gathered < WINDOWS_A_STEP && nr_looks < LOOKS_A_STEP; i++) {
+		uint64_t window = defrag->next_window, lba = window * WINDOW_BLOCKS;
+		uint32_t nr = (uint32_t)mls_min_u64(nr_blocks - lba, WINDOW_BLOCKS);
+		bool may = may_gather(defrag, window);
+
+		if (may && !mls_cleaner_has_plenty(defrag->disk->cleaner))
+			break;
+		defrag->next_window = window + 1 < defrag->nr_windows ? window + 1 : 0;
+		if (!may)
+			continue;
+		nr_looks++;
+		if (!window_is_scattered(defrag->disk, lba, nr))
+			continue;
+		if (gather_window(defrag, window, lba, nr))
+			nr_gathered++;
+		else
+			nr_left++;
+	}
+	*settled = i == defrag->nr_windows && nr_gathered + nr_left == 0;
+	return nr_gathered;
+}
+
+/* Has anything happened since all windows were found to lie well? */
+static bool is_settled(struct mls_defrag *defrag)
+{
+	return !atomic_load_explicit(&defrag->news, memory_order_acquire) && written_blocks(defrag) == defrag->seen_written;
 }
 
 bool mls_defrag_idle_step(struct mls_defrag *defrag)
 {
-	unsigned nr_gathered = 0, nr_looks = 0;
+	uint64_t written = written_blocks(defrag);
+	unsigned nr_gathered;
+	bool settled;
 
-	gathering = true;
-	for (uint64_t i = 0; i < defrag->nr_windows && nr_gathered < WINDOWS_A_STEP && nr_looks < LOOKS_A_STEP; i++) {
-		uint64_t window = defrag->next_window;
-
-		defrag->next_window = window + 1 < defrag->nr_windows ? window + 1 : 0;
-		if (!window_was_read(defrag, window))
-			continue;
-		if (!mls_cleaner_has_plenty(defrag->disk->cleaner))
-			break;
-		nr_looks++;
-		nr_gathered += gather_window(defrag, window);
-		if (nr_gathered % (JOBS / 2) == 0)
-			wait_until_moved(defrag);
-	}
-	wait_until_moved(defrag);
-	gathering = false;
+	if (is_settled(defrag))
+		return false;
+	atomic_store_explicit(&defrag->news, false, memory_order_release);
+	nr_gathered = gather_some(defrag, &settled);
+	wait_for_jobs(defrag, 0);
+	if (settled)
+		defrag->seen_written = written;
+	else
+		atomic_store_explicit(&defrag->news, true, memory_order_release);
 	return nr_gathered > 0;
 }
 
@@ -284,9 +364,9 @@ int mls_defrag_new(struct mls_defrag **out, struct mls_disk *disk)
 	pthread_cond_init(&defrag->work, NULL);
 	pthread_cond_init(&defrag->done, NULL);
 	defrag->nr_windows = mls_div_round_up(atomic_load(&disk->nr_blocks), WINDOW_BLOCKS);
-	defrag->read = calloc(mls_div_round_up(defrag->nr_windows, 8), sizeof *defrag->read);
+	defrag->credits = calloc(mls_div_round_up(defrag->nr_windows, 4), sizeof *defrag->credits);
 	defrag->blocks = mls_blocks_zalloc(WINDOW_BLOCKS);
-	if (!defrag->read || !defrag->blocks)
+	if (!defrag->credits || !defrag->blocks)
 		err = MLS_ENOMEM;
 	for (unsigned i = 0; i < JOBS && !err; i++) {
 		struct job *job = &defrag->jobs[i];
@@ -333,7 +413,7 @@ void mls_defrag_free(struct mls_defrag *defrag)
 		mls_blocks_free(defrag->jobs[i].blocks);
 	}
 	mls_blocks_free(defrag->blocks);
-	free(defrag->read);
+	free(defrag->credits);
 	pthread_cond_destroy(&defrag->done);
 	pthread_cond_destroy(&defrag->work);
 	pthread_mutex_destroy(&defrag->lock);

@@ -7,13 +7,14 @@
  *          moves into the cleaner's stream: the next reader finds long extents.
  * Cost     At most two blocks written for each block that somebody read in large requests, and only where the
  *          pieces were small: one at once, for a part of them, as readers need the device themselves; one by the
- *          idle disk. Nobody waits for it: what finds the queue full is left as it is.
+ *          idle disk. And at most one for each block that users write, where they scatter again what is scanned.
+ *          Nobody waits for it: what finds the queue full is left as it is.
  * When not While space is short (moves take room now and give it back after a sync), under the strict sync policy,
  *          with inline_work, read-only.
  * Idle     Ranges that were read in large requests once are looked at again when the disk is idle: those that
- *          writes have scattered since are gathered before the next reader comes, once for each such read.
+ *          writes have scattered since are gathered before the next reader comes, three times for each such read.
  * Threads  offer: any. idle_step: the cleaner's. One thread of its own moves.
- * Memory   JOBS requests' worth of plaintext, wiped when done, and a bit for each MiB; allocated by new.
+ * Memory   JOBS requests' worth of plaintext, wiped when done, and two bits for each MiB; allocated by new.
  */
 #ifndef MLS_DISK_DEFRAG_H
 #define MLS_DISK_DEFRAG_H

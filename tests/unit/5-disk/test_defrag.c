@@ -241,7 +241,25 @@ START_TEST(writers_win)
 }
 END_TEST
 
-/* What was read in sequence once is put in sequence again when nobody is at work, and then that's it. */
+static void wait_until_gathered(struct world *w, uint64_t extents)
+{
+	for (unsigned ms = 0; nr_extents(w->disk) > extents && ms < PATIENCE_MS; ms += 10)
+		nap();
+	ck_assert_uint_le(nr_extents(w->disk), extents);
+}
+
+/* Until it has looked around twice without moving anything. */
+static void wait_until_idle(struct world *w)
+{
+	uint64_t moved;
+
+	do {
+		moved = nr_moved(w);
+		nanosleep(&(struct timespec){ .tv_sec = 4 }, NULL);
+	} while (nr_moved(w) != moved);
+}
+
+/* What was read in sequence once is put in sequence again when nobody is at work: three times, and then that's it. */
 START_TEST(an_idle_disk_gathers_what_was_scanned)
 {
 	struct world *w = world_new(false, false);
@@ -249,16 +267,49 @@ START_TEST(an_idle_disk_gathers_what_was_scanned)
 
 	write_in_sequence(w);
 	read_all(w, READ_BLOCKS);
-	write_scattered(w);
-	ck_assert_uint_gt(nr_extents(w->disk), NR_BLOCKS / 2);
-	for (unsigned ms = 0; nr_extents(w->disk) > NR_BLOCKS / 16 && ms < PATIENCE_MS; ms += 10)
-		nap();
-	ck_assert_uint_le(nr_extents(w->disk), NR_BLOCKS / 16);
-	check_content(w->disk, w->version);
-	write_scattered(w);
+	for (unsigned i = 0; i < 3; i++) {
+		write_scattered(w);
+		ck_assert_uint_gt(nr_extents(w->disk), NR_BLOCKS / 2);
+		wait_until_gathered(w, NR_BLOCKS / 16);
+		wait_until_idle(w);
+		check_content(w->disk, w->version);
+	}
 	moved = nr_moved(w);
-	nanosleep(&(struct timespec){ .tv_sec = 4 }, NULL);
+	write_scattered(w);
+	wait_until_idle(w);
 	ck_assert_uint_eq(nr_moved(w), moved);
+	check_content(w->disk, w->version);
+	world_free(w);
+}
+END_TEST
+
+/* So many in each window that it's worth gathering. */
+static void write_here_and_there(struct world *w)
+{
+	for (uint64_t lba = 0; lba < NR_BLOCKS; lba += 10)
+		write_one(w, lba);
+}
+
+/* Few writes that scatter much: once for the reader, and after that no more than was written. */
+START_TEST(gathering_costs_no_more_than_what_was_read_and_written)
+{
+	struct world *w = world_new(false, false);
+	uint64_t moved, written;
+
+	write_in_sequence(w);
+	ck_assert_int_eq(mls_disk_close(w->disk), 0);
+	w->disk = fixture_open(&w->f);	/* what was written before doesn't count */
+	read_all(w, READ_BLOCKS);
+	write_here_and_there(w);
+	wait_until_gathered(w, NR_BLOCKS / 16);
+	wait_until_idle(w);
+	moved = nr_moved(w);
+	ck_assert_uint_le(moved, NR_BLOCKS);
+	write_here_and_there(w);
+	written = w->nr_written - NR_BLOCKS;
+	wait_until_idle(w);
+	ck_assert_uint_gt(nr_moved(w), moved);
+	ck_assert_uint_le(nr_moved(w), moved + written + READ_BLOCKS);
 	check_content(w->disk, w->version);
 	world_free(w);
 }
@@ -275,6 +326,7 @@ int main(void)
 	tcase_add_test(tc, a_crash_undoes_it_or_keeps_it);
 	tcase_add_test(tc, writers_win);
 	tcase_add_test(tc, an_idle_disk_gathers_what_was_scanned);
+	tcase_add_test(tc, gathering_costs_no_more_than_what_was_read_and_written);
 	suite_add_tcase(suite, tc);
 	return check_run(suite);
 }
