@@ -22,6 +22,7 @@ class Contestant:
     sparse = False          # its size isn't the run's: it isn't filled
     by_others = False       # if it fails, that is a result; if ours does, the run fails
     is_log = False          # where its blocks lie depends on what was written before
+    calm = 0.06             # seconds without work after which its daemon does none of its own any more
     primary = False         # measured in every repeat; the others in every second one
 
     def __init__(self, place, options):
@@ -78,7 +79,16 @@ class Contestant:
 
     def settle(self):
         if self.process:
-            proc.wait_idle(self.process.pid, self.options.settle)
+            proc.wait_idle(self.process.pid, self.options.settle, self.calm)
+
+    def pause(self):
+        """While others are measured it does nothing."""
+        if self.process:
+            proc.pause(self.process)
+
+    def resume(self):
+        if self.process:
+            proc.resume(self.process)
 
     def peak_rss_mib(self):
         return proc.peak_rss_mib(self.process.pid) if self.process else None
@@ -156,6 +166,7 @@ class Pfs(Baseline):
 class MlsDisk(FuseDaemon):
     name, title, primary = "mlsdisk", "MlsDisk", True
     is_log = True
+    calm = 0.4          # the cleaner begins a quarter of a second after the last write
     store = "file"
 
     def __init__(self, place, options):

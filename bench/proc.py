@@ -45,6 +45,7 @@ def stop(process, how=signal.SIGTERM, seconds=60):
     if process is None or process.poll() is not None:
         return True
     process.send_signal(how)
+    resume(process)
     try:
         process.wait(seconds)
         return True
@@ -52,6 +53,15 @@ def stop(process, how=signal.SIGTERM, seconds=60):
         process.kill()
         process.wait()
         return False
+
+
+def pause(process):
+    """It does nothing until resumed, not even what it does by itself."""
+    process.send_signal(signal.SIGSTOP)
+
+
+def resume(process):
+    process.send_signal(signal.SIGCONT)
 
 
 def run(command, seconds=600, env=None, **kwargs):
@@ -132,6 +142,8 @@ class Workplace:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         say("cleaning up ...")
+        for process in self.processes:
+            resume(process)
         for place in mounts_below(self.path):       # file systems on loop devices lie deepest
             if "/ext4" in place:
                 unmount(place)
@@ -177,13 +189,12 @@ def peak_rss_mib(pid):
     return 0
 
 
-def wait_idle(pid, seconds):
-    """Until a daemon's own work (cleaning, compaction) is done, so that no other is measured beside it."""
-    end = time.monotonic() + seconds
+def wait_idle(pid, seconds, calm):
+    """Until a daemon's own work (cleaning, compaction) is done: it uses no processor for as long as calm."""
+    began = since = time.monotonic()
     seen = cpu_ticks(pid)
-    while time.monotonic() < end:
+    while time.monotonic() < min(since + calm, began + seconds):
         time.sleep(0.06)
         now = cpu_ticks(pid)
-        if now == seen:
-            return
-        seen = now
+        if now != seen:
+            seen, since = now, time.monotonic()

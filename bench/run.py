@@ -178,6 +178,7 @@ class Run:
                 self.forgive(contestant, failed)
                 continue
             contestant.settle()
+            contestant.pause()
             ready.append(contestant)
             say(f"{contestant.title}: ready after {time.monotonic() - began:.1f} s")
         return ready
@@ -192,9 +193,11 @@ class Run:
             self.failed.append({"name": contestant.name, "title": contestant.title, "why": why})
 
     def turn(self, repeat, cell, contestant, seconds):
+        contestant.resume()
         result = contestant.run(cell, seconds)
         value = result[{"writes/s": "ops_s", "MiB/s": "mib_s", "s": "seconds"}[cell.unit]]
         contestant.settle()
+        contestant.pause()
         self.samples.append({"cell": cell.name, "contestant": contestant.name, "repeat": repeat, "value": value, **result})
         say(f"{repeat + 1}/{self.options.repeats}  {cell.name:14} {contestant.name:16} {value:10.{1 if value > 20 else 2}f} {cell.unit}")
 
@@ -227,6 +230,7 @@ class Run:
 
     def take_down(self, playing):
         for contestant in playing:
+            contestant.resume()
             contestant.file_system_down()
             rss = contestant.peak_rss_mib()
             if rss:
