@@ -140,14 +140,10 @@ static int try_move(struct mls_lsm *lsm, const struct mls_index_rec *rec, uint64
 {
 	const struct mls_index_rec *newest;
 	struct mls_index_rec in_tables;
-	uint64_t nr_flushes, delay_ns = 0;
+	uint64_t view = mls_lsm_view(lsm), delay_ns = 0;
 	bool frozen = false;
-	int err;
+	int err = mls_lsm_get(lsm, rec->lba, 1, &in_tables);
 
-	pthread_mutex_lock(&lsm->mem_lock);
-	nr_flushes = lsm->nr_flushes;
-	pthread_mutex_unlock(&lsm->mem_lock);
-	err = mls_lsm_get(lsm, rec->lba, 1, &in_tables);
 	if (err)
 		return err;
 	*moved = *again = false;
@@ -158,7 +154,7 @@ static int try_move(struct mls_lsm *lsm, const struct mls_index_rec *rec, uint64
 	err = wait_for_room_locked(lsm, 1);
 	if (!err) {
 		newest = mls_lsm_in_memory_locked(lsm, rec->lba);
-		*again = !newest && lsm->nr_flushes != nr_flushes;
+		*again = !newest && lsm->nr_flushes != view;
 		*moved = newest ? newest->hba == old_hba : !*again;
 		if (*moved) {
 			delay_ns = delay_ns_locked(lsm, 1);

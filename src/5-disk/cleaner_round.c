@@ -208,11 +208,11 @@ static bool others_gain(struct mls_cleaner *cleaner, uint64_t synced_before)
 }
 
 /* Small gains add up in the cleaner's open segment; but not for ever. MLS_ENOSPC: they haven't. */
-static int count_poor_rounds(struct mls_cleaner *cleaner, const struct round *round, bool gained, bool may_gain)
+static int count_poor_rounds(struct mls_cleaner *cleaner, const struct round *round, bool gained, uint64_t synced_before)
 {
 	if (gained || round->progress)
 		cleaner->nr_poor = 0;
-	else if (++cleaner->nr_poor >= (round->gain == 0 && !may_gain ? 2 : POOR_ROUNDS_MAX))
+	else if (++cleaner->nr_poor >= (round->gain == 0 && !others_gain(cleaner, synced_before) ? 2 : POOR_ROUNDS_MAX))
 		return MLS_ENOSPC;
 	return 0;
 }
@@ -238,6 +238,5 @@ int mls_cleaner_round(struct mls_cleaner *cleaner)
 	nr_free = mls_chunk_alloc_nr_free(disk->alloc);
 	mls_debug("cleaner: %zu segments, %llu blocks gained, %llu runs free, %llu before", round.nr,
 		  (unsigned long long)round.gain, (unsigned long long)nr_free, (unsigned long long)free_before);
-	return count_poor_rounds(cleaner, &round, round.gain >= nr_slots || nr_free > free_before,
-				 others_gain(cleaner, synced_before));
+	return count_poor_rounds(cleaner, &round, round.gain >= nr_slots || nr_free > free_before, synced_before);
 }

@@ -94,4 +94,3 @@ void *mls_cleaner_syncer(void *arg)
 	pthread_mutex_unlock(&cleaner->lock);
 	return NULL;
 }
-
