@@ -15,12 +15,15 @@
 
 #define PAUSE_NS UINT64_C(250000000)	/* so long without a change and without many reads: a pause, ... */
 #define IDLE_NS UINT64_C(2000000000)	/* ... the disk is idle */
+#define LOOK_NS UINT64_C(50000000)	/* until a pause: how often to look whether it has begun */
 #define IDLE_READS 64u
+#define PAUSE_LIVE_PART 3u	/* of a segment may be live for it to be emptied in a pause: half a block moved for each gained */
 #define IDLE_VICTIMS 8u		/* at a time: who comes back soon finds the device free */
 #define IDLE_REST 2u		/* times as long as it took: the rest after some idle work; others want the host's device, too */
 #define IDLE_DEAD_PART 20u	/* idle: reclaim when one in so many live blocks may be dead */
 
-/* How long ago a user changed something, or read much. */
+/* How long ago a user changed something, or read much. If we haven't looked for long, somebody has stopped us, or the
+ * whole machine, and users come back when we do. */
 static uint64_t quiet_ns(struct mls_cleaner *cleaner)
 {
 	uint64_t changes = atomic_load(&cleaner->disk->count.writes) + atomic_load(&cleaner->disk->count.discards);
@@ -30,9 +33,10 @@ static uint64_t quiet_ns(struct mls_cleaner *cleaner)
 		cleaner->changed_ns = now;
 		cleaner->seen_reads = reads;
 	}
-	if (changes != cleaner->seen_changes)
+	if (changes != cleaner->seen_changes || now - cleaner->looked_ns > 2 * TICK_NS)
 		cleaner->changed_ns = now;
 	cleaner->seen_changes = changes;
+	cleaner->looked_ns = now;
 	return now - cleaner->changed_ns;
 }
 
@@ -99,7 +103,7 @@ static int reclaim(struct mls_cleaner *cleaner, bool *worked)
 }
 
 /*
- * In a pause: room for the next burst, half of all that isn't live, by segments that are half dead. At full speed: who
+ * In a pause: room for the next burst, half of all that isn't live, by segments that are cheap to empty. At full speed: who
  * writes in bursts, and that's most, then never meets the cleaner.
  */
 static int make_room(struct mls_cleaner *cleaner, bool *worked)
@@ -118,7 +122,7 @@ static int make_room(struct mls_cleaner *cleaner, bool *worked)
 	live_runs = mls_div_round_up(mls_cleaner_live_blocks(cleaner), nr_slots);
 	spare = room + stat.nr_segments - mls_min_u64(live_runs, stat.nr_segments);
 	if (room + stat.nr_cleaned_waiting < spare / 2)
-		err = close_up(cleaner, &stat, nr_slots / 2, false, worked);
+		err = close_up(cleaner, &stat, nr_slots / PAUSE_LIVE_PART, false, worked);
 	if (!err && !*worked && room < spare / 2 && stat.nr_cleaned_waiting > 0) {
 		err = mls_cleaner_early_sync(disk);
 		*worked = true;
@@ -126,14 +130,10 @@ static int make_room(struct mls_cleaner *cleaner, bool *worked)
 	return err;
 }
 
-/* When the disk is idle: gently, as others want the host's device, too. */
-static int idle_work(struct mls_cleaner *cleaner, bool *worked)
+/* What is scanned back into sequence, for the next scan. */
+static bool gather(struct mls_cleaner *cleaner)
 {
-	if (cleaner->disk->defrag && mls_cleaner_has_plenty(cleaner) && mls_defrag_idle_step(cleaner->disk->defrag)) {
-		*worked = true;
-		return 0;
-	}
-	return mls_punch_wanted(cleaner->disk) ? reclaim(cleaner, worked) : 0;
+	return cleaner->disk->defrag && mls_cleaner_has_plenty(cleaner) && mls_defrag_idle_step(cleaner->disk->defrag);
 }
 
 uint64_t mls_cleaner_housekeeping(struct mls_cleaner *cleaner)
@@ -146,12 +146,12 @@ uint64_t mls_cleaner_housekeeping(struct mls_cleaner *cleaner)
 	if (mls_disk_stopped(disk))
 		return TICK_NS;
 	if (quiet < PAUSE_NS)
-		return PAUSE_NS;
+		return mls_min_u64(PAUSE_NS - quiet, LOOK_NS);
 	err = make_room(cleaner, &worked);
-	if (worked && !err)
+	if (!err && (worked || gather(cleaner)))
 		return 0;
-	if (!err && quiet >= IDLE_NS)
-		err = idle_work(cleaner, &worked);
+	if (!err && quiet >= IDLE_NS && mls_punch_wanted(disk))
+		err = reclaim(cleaner, &worked);	/* gently: others want the host's device, too */
 	if (err)
 		mls_debug("cleaner: idle work couldn't be done now: %s", mls_strerror(err));
 	took = mls_now_ns() - began;

@@ -38,6 +38,7 @@ struct mls_cleaner {
 	uint64_t buried_compacted;	/* discarded blocks then */
 	uint64_t seen_changes;		/* users' writes and discards when last looked at */
 	uint64_t changed_ns;		/* when they were seen to differ */
+	uint64_t looked_ns;		/* at them, the last time */
 	uint64_t seen_reads;		/* users' reads when they were last found to be many */
 	struct mls_movers *movers;
 	pthread_t teller;
