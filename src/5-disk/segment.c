@@ -118,6 +118,23 @@ static int write_rest(struct mls_seg_writer *writer, struct mls_seg_buf *buf, ui
 	return mls_block_dev_writev(writer->dev, ios, from < buf->nr_taken ? 2 : 1);
 }
 
+static void enqueue(struct mls_seg_writer *writer, struct mls_seg_buf *buf);
+
+void mls_seg_maybe_written_locked(struct mls_seg_writer *writer, struct mls_seg_buf *buf)
+{
+	if (buf->state != MLS_BUF_WRITING || !buf->rest_out || buf->nr_writing > 0)
+		return;
+	buf->rest_out = false;
+	if (buf->nr_written < buf->rest_from) {		/* a write-out has failed */
+		enqueue(writer, buf);
+		return;
+	}
+	buf->nr_written = buf->nr_taken;
+	buf->state = MLS_BUF_WRITTEN;
+	mls_seg_maybe_close_locked(writer, buf);
+	pthread_cond_broadcast(&writer->changed);
+}
+
 void mls_seg_flush_buf_locked(struct mls_seg_writer *writer, struct mls_seg_buf *buf)
 {
 	uint32_t from;
@@ -126,7 +143,7 @@ void mls_seg_flush_buf_locked(struct mls_seg_writer *writer, struct mls_seg_buf 
 	buf->state = MLS_BUF_WRITING;
 	while (buf->claiming)	/* zeros under way must not arrive after what we write */
 		pthread_cond_wait(&writer->changed, &writer->lock);
-	from = buf->nr_written;
+	from = buf->nr_writing > 0 ? buf->nr_issued : buf->nr_written;
 	pthread_mutex_unlock(&writer->lock);
 	err = write_rest(writer, buf, from);
 	pthread_mutex_lock(&writer->lock);
@@ -136,12 +153,12 @@ void mls_seg_flush_buf_locked(struct mls_seg_writer *writer, struct mls_seg_buf 
 		buf->state = MLS_BUF_FAILED;
 		writer->err = err;
 		serve_takers(writer);
-	} else {
-		buf->nr_written = buf->nr_taken;
-		buf->state = MLS_BUF_WRITTEN;
-		mls_seg_maybe_close_locked(writer, buf);
+		pthread_cond_broadcast(&writer->changed);
+		return;
 	}
-	pthread_cond_broadcast(&writer->changed);
+	buf->rest_out = true;
+	buf->rest_from = from;
+	mls_seg_maybe_written_locked(writer, buf);
 }
 
 static void enqueue(struct mls_seg_writer *writer, struct mls_seg_buf *buf)
@@ -210,10 +227,11 @@ static int open_segment(struct mls_seg_writer *writer, enum mls_seg_stream strea
 		return err;
 	for (uint32_t i = 0; i < writer->nr_slots; i++)
 		atomic_store_explicit(&buf->sealed[i], 0, memory_order_relaxed);
-	buf->nr_taken = buf->nr_written = buf->nr_claimed = 0;
+	buf->nr_taken = buf->nr_written = buf->nr_issued = buf->nr_claimed = 0;
+	buf->rest_out = false;
 	atomic_store(&buf->nr_unsealed, 0);
 	atomic_store(&buf->nr_unindexed, 0);
-	buf->nr_out = 0;
+	buf->nr_out = buf->nr_writing = 0;
 	buf->nr_calm = 0;
 	buf->epoch = epoch;
 	buf->stream = stream;

@@ -42,10 +42,14 @@ struct mls_seg_buf {
 	uint8_t *scratch;		/* for the summary, before it is sealed */
 	struct mls_data_key *key;	/* borrowed: the table holds it while the segment is open */
 	uint64_t run, birth, epoch;
-	uint32_t nr_taken, nr_written;	/* nr_written: handed to the device so far */
+	uint32_t nr_taken, nr_written;	/* nr_written: on the device */
+	uint32_t nr_issued;		/* slots before it are written, or a write-out is writing them now */
+	uint32_t rest_from;		/* WRITING, rest_out: what the flusher wrote begins here */
+	bool rest_out;
 	uint32_t nr_claimed;		/* slots the host has written blocks for, see claim_upto */
 	uint8_t nr_calm;		/* small write-outs until it claims again: there was a large one */
-	unsigned nr_out;		/* partial writes under way */
+	unsigned nr_out;		/* partial writes under way, or gathered for a sync that will write them */
+	unsigned nr_writing;		/* those that wait for nothing but the device */
 	bool claiming;			/* one of them writes zeros to slots behind those taken */
 	atomic_uint nr_unsealed, nr_unindexed;
 	atomic_uint pins;		/* readers */

@@ -65,7 +65,10 @@ void mls_seg_maybe_enqueue_locked(struct mls_seg_writer *writer, struct mls_seg_
  * the lock in his hand he stood still for 3 to 40 ms, and all writers behind him, a fifth of the time. */
 void mls_seg_unlock(struct mls_seg_writer *writer);
 
-/* One whole segment to the device. Lock held, let go for the I/O. */
+/* All of a WRITING segment is on the device, if what the flusher wrote and what write-outs were writing is. Lock held. */
+void mls_seg_maybe_written_locked(struct mls_seg_writer *writer, struct mls_seg_buf *buf);
+
+/* One whole segment to the device, but for what a write-out is just bringing there. Lock held, let go for the I/O. */
 void mls_seg_flush_buf_locked(struct mls_seg_writer *writer, struct mls_seg_buf *buf);
 
 #endif

@@ -7,6 +7,9 @@
  * group. Small ones claim the host's blocks of the next ones, by zeros; none of these may be under way when their
  * slots are written (claiming).
  *
+ * Who fills a segment doesn't wait for its write-out. Then the flusher leaves out what that is writing and leaves the
+ * rest of the work to the last of them to end. But what was gathered for a sync may wait for others, so the flusher writes it, too.
+ *
  * Invariant: nr_written never goes back; [nr_written, upto) of a transfer under way is sealed, and its buffer isn't
  * closed before (nr_out).
  */
@@ -59,6 +62,7 @@ static void transfer_done(struct mls_seg_writer *writer, struct mls_seg_buf *buf
 	/* The flusher may have written all meanwhile, or another write-out more than this one. */
 	if (!err && buf->nr_written < upto)
 		buf->nr_written = upto;
+	mls_seg_maybe_written_locked(writer, buf);
 	mls_seg_maybe_close_locked(writer, buf);
 }
 
@@ -79,6 +83,8 @@ static int write_out_open(struct mls_seg_writer *writer, struct mls_seg_buf *buf
 	claim = claim_upto(writer, buf, upto);
 	claims = claim > upto;
 	buf->nr_out++;
+	buf->nr_writing++;
+	buf->nr_issued = (uint32_t)mls_max_u64(buf->nr_issued, upto);
 	buf->claiming = claims;
 	wait_sealed(writer, buf, from, upto);
 	pthread_mutex_unlock(&writer->lock);
@@ -90,6 +96,7 @@ static int write_out_open(struct mls_seg_writer *writer, struct mls_seg_buf *buf
 		buf->claiming = false;
 		pthread_cond_broadcast(&writer->changed);
 	}
+	buf->nr_writing--;
 	transfer_done(writer, buf, upto, err);
 	return err;
 }
@@ -162,7 +169,7 @@ static int write_out(struct mls_seg_writer *writer, struct mls_seg_out *out)
 		err = err ? err : e;
 	}
 	forget_error(writer);
-	pthread_mutex_unlock(&writer->lock);
+	mls_seg_unlock(writer);
 	return err;
 }
 
@@ -195,7 +202,7 @@ int mls_seg_out_end(struct mls_seg_writer *writer, struct mls_seg_out *out)
 		err = err ? err : out->ios[i].err;
 		transfer_done(writer, buf, out->upto[i], out->ios[i].err);
 	}
-	pthread_mutex_unlock(&writer->lock);
+	mls_seg_unlock(writer);
 	out->nr = 0;
 	return err;
 }

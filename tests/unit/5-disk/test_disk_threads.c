@@ -6,7 +6,8 @@
  * whole versions; others write 512-byte parts of shared blocks, each its own part; one syncs. With
  * flushes, compactions and cleaning going on all the time.
  *
- * And: writers that wait for a buffer get their slots in the order in which they came.
+ * And: writers that wait for a buffer get their slots in the order in which they came; and what a sync is writing of a
+ * segment isn't written once more when that is full.
  */
 #include <check.h>
 #include <pthread.h>
@@ -18,6 +19,7 @@
 #include "5-disk/disk.h"
 #include "5-disk/location.h"
 #include "tests/lib/check_run.h"
+#include "tests/lib/test_log.h"
 #include "tests/lib/test_rand.h"
 #include "tests/unit/5-disk/disk_fixture.h"
 
@@ -148,11 +150,16 @@ END_TEST
 
 #define NR_WAITING 8u
 
-/* A device whose writes wait while it is shut. */
+#define GATE_BLOCKS 65536u
+
+/* A device whose writes wait while it is shut. It counts how often each block was written. */
 struct gate_dev {
 	struct mls_block_dev base;
 	struct mls_block_dev *inner;
 	atomic_bool shut;
+	atomic_bool fails;		/* the next one that finds it shut does, once it's open */
+	atomic_uint nr_waiting;
+	atomic_uint nr_writes[GATE_BLOCKS];
 };
 
 static void sleep_ms(unsigned ms)
@@ -168,9 +175,19 @@ static int gate_read(struct mls_block_dev *dev, struct mls_io *ios, unsigned nr)
 static int gate_write(struct mls_block_dev *dev, struct mls_io *ios, unsigned nr)
 {
 	struct gate_dev *gate = (struct gate_dev *)dev;
+	bool fails = atomic_load(&gate->shut) && atomic_exchange(&gate->fails, false);
 
+	atomic_fetch_add(&gate->nr_waiting, 1);
 	while (atomic_load(&gate->shut))
 		sleep_ms(1);
+	atomic_fetch_sub(&gate->nr_waiting, 1);
+	for (unsigned i = 0; i < nr && fails; i++)
+		ios[i].err = MLS_EIO;
+	if (fails)
+		return MLS_EIO;
+	for (unsigned i = 0; i < nr; i++)
+		for (uint64_t hba = ios[i].hba; hba < ios[i].hba + ios[i].nr_blocks; hba++)
+			atomic_fetch_add(&gate->nr_writes[hba % GATE_BLOCKS], 1);
 	return mls_block_dev_writev(gate->inner, ios, nr);
 }
 
@@ -180,6 +197,23 @@ static int gate_flush(struct mls_block_dev *dev)
 }
 
 static const struct mls_block_dev_ops gate_ops = { .read = gate_read, .write = gate_write, .flush = gate_flush };
+
+static void gate_open_disk(struct gate_dev *gate, struct disk_fixture *f, uint64_t bytes)
+{
+	fixture_init(f, bytes, 0);
+	f->opts.inline_work = false;
+	memset(gate, 0, sizeof *gate);
+	gate->base = (struct mls_block_dev){ &gate_ops, f->dev->nr_blocks };
+	gate->inner = f->dev;
+	ck_assert_uint_le(f->dev->nr_blocks, GATE_BLOCKS);
+	ck_assert_int_eq(mls_disk_open(&disk, &gate->base, &f->store.base, &f->secret, &f->opts), 0);
+}
+
+static void gate_wait_for(struct gate_dev *gate, unsigned nr_waiting)
+{
+	while (atomic_load(&gate->nr_waiting) < nr_waiting)
+		sleep_ms(1);
+}
 
 struct waiting {
 	pthread_t thread;
@@ -240,12 +274,9 @@ START_TEST(who_waits_is_served_in_the_order_of_coming)
 {
 	struct waiting first = { .lba = 0, .nr_blocks = 400 }, others[NR_WAITING] = { 0 };
 	struct disk_fixture f;
-	struct gate_dev gate;
+	static struct gate_dev gate;
 
-	fixture_init(&f, 8 * MIB, mls_backing_bytes(8 * MIB));
-	f.opts.inline_work = false;
-	gate = (struct gate_dev){ .base = { &gate_ops, f.dev->nr_blocks }, .inner = f.dev };
-	ck_assert_int_eq(mls_disk_open(&disk, &gate.base, &f.store.base, &f.secret, &f.opts), 0);
+	gate_open_disk(&gate, &f, 8 * MIB);
 	/* All buffers but for the first one's waiting block. */
 	atomic_store(&gate.shut, true);
 	start_and_see_waiting(&first);
@@ -260,6 +291,78 @@ START_TEST(who_waits_is_served_in_the_order_of_coming)
 		pthread_join(others[i].thread, NULL);
 	for (unsigned i = 1; i < NR_WAITING; i++)
 		ck_assert_uint_eq(place_of(1000 + i), place_of(1000) + i);
+	ck_assert_int_eq(mls_disk_close(disk), 0);
+	fixture_release(&f);
+}
+END_TEST
+
+/* ---- Once ---- */
+
+static void *sync_once(void *err)
+{
+	*(int *)err = mls_disk_sync(disk);
+	return NULL;
+}
+
+/* A sync writes the first half of a segment while a user fills the other half: both wait at the gate. Then it opens. Returns
+ * how many blocks went into the segment, and what the sync answered. */
+static uint64_t fill_beside_a_sync(struct gate_dev *gate, int *sync_err)
+{
+	uint64_t nr = mls_segment_slots(disk->sb.geo.run_blocks), half = nr / 2;
+	pthread_t syncer;
+
+	for (uint64_t lba = 0; lba < half; lba++)
+		ck_assert_int_eq(block_write(disk, lba, 1), 0);
+	atomic_store(&gate->shut, true);
+	ck_assert_int_eq(pthread_create(&syncer, NULL, sync_once, sync_err), 0);
+	gate_wait_for(gate, 1);
+	for (uint64_t lba = half; lba < nr; lba++)
+		ck_assert_int_eq(block_write(disk, lba, 1), 0);
+	gate_wait_for(gate, 2);
+	atomic_store(&gate->shut, false);
+	pthread_join(syncer, NULL);
+	return nr;
+}
+
+START_TEST(what_a_sync_is_writing_is_written_once)
+{
+	struct disk_fixture f;
+	static struct gate_dev gate;
+	uint64_t nr;
+	int err;
+
+	gate_open_disk(&gate, &f, 64 * MIB);
+	nr = fill_beside_a_sync(&gate, &err);
+	ck_assert_int_eq(err, 0);
+	ck_assert_int_eq(mls_disk_sync(disk), 0);
+	for (uint64_t lba = 0; lba < nr; lba++)
+		ck_assert_uint_eq(atomic_load(&gate.nr_writes[place_of(lba) % GATE_BLOCKS]), 1);
+	ck_assert_int_eq(mls_disk_close(disk), 0);
+	fixture_release(&f);
+}
+END_TEST
+
+/* The flusher has left out what the sync was writing, and that is lost: it has to be written all the same. */
+START_TEST(what_a_sync_failed_to_write_is_written_by_others)
+{
+	struct disk_fixture f;
+	static struct gate_dev gate;
+	uint64_t nr;
+	int err;
+
+	mls_set_logger(test_log_quiet, NULL);
+	gate_open_disk(&gate, &f, 64 * MIB);
+	atomic_store(&gate.fails, true);
+	nr = fill_beside_a_sync(&gate, &err);
+	ck_assert_int_eq(err, MLS_EIO);
+	ck_assert_int_eq(mls_disk_sync(disk), 0);
+	for (uint64_t lba = 0; lba < nr; lba++)
+		ck_assert_uint_ge(atomic_load(&gate.nr_writes[place_of(lba) % GATE_BLOCKS]), 1);
+	ck_assert_int_eq(mls_disk_close(disk), 0);
+
+	disk = fixture_open(&f);
+	for (uint64_t lba = 0; lba < nr; lba++)
+		ck_assert(block_is(disk, lba, 1));
 	ck_assert_int_eq(mls_disk_close(disk), 0);
 	fixture_release(&f);
 }
@@ -281,6 +384,8 @@ int main(void)
 	tcase_set_timeout(tc, 300);
 	tcase_add_test(tc, threads_see_whole_and_newest_versions);
 	tcase_add_test(tc, who_waits_is_served_in_the_order_of_coming);
+	tcase_add_test(tc, what_a_sync_is_writing_is_written_once);
+	tcase_add_test(tc, what_a_sync_failed_to_write_is_written_by_others);
 	suite_add_tcase(suite, tc);
 	return check_run(suite);
 }
