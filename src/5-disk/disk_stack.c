@@ -13,7 +13,7 @@
 #include "base/err.h"
 
 #define SEG_BUFS 8u			/* whole segments in memory: 32 MiB at full run size */
-#define CACHE_BYTES_DEFAULT (UINT64_C(96) << 20)
+#define CACHE_BYTES_DEFAULT (UINT64_C(160) << 20)
 #define MEMTABLE_RECORDS_MAX 262144u
 #define MEMTABLE_RECORDS_MIN 64u
 
