@@ -133,7 +133,7 @@ static int make_room(struct mls_cleaner *cleaner, bool *worked)
 /* What is scanned back into sequence, for the next scan. */
 static bool gather(struct mls_cleaner *cleaner)
 {
-	return cleaner->disk->defrag && mls_cleaner_has_plenty(cleaner) && mls_defrag_idle_step(cleaner->disk->defrag);
+	return cleaner->disk->defrag && mls_cleaner_has_plenty(cleaner) && mls_defrag_pause_step(cleaner->disk->defrag);
 }
 
 uint64_t mls_cleaner_housekeeping(struct mls_cleaner *cleaner)

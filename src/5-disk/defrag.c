@@ -5,9 +5,9 @@
  * A job's way: a reader copies what it has read into a free job -> the thread looks its LBAs up again -> what is
  * still the version that was read is moved (move.h).
  *
- * Windows are WINDOW_BLOCKS large. Who reads much of one at once gives it GATHERS credits; the idle disk takes one for each
+ * Windows are WINDOW_BLOCKS large. Who reads much of one at once gives it GATHERS credits; a pause takes one for each
  * time that it gathers that window. The first is for what the reader has met. The others are for what writes scatter
- * after that, and as a whole they may cost no more than those writes did. So idle work is bounded by what users read and by
+ * after that, and as a whole they may cost no more than those writes did. So this work is bounded by what users read and by
  * what they write. (With one only, the first pause between two bursts of writes used it up, and the next scan met what the
  * last burst had left.)
  */
@@ -30,10 +30,10 @@ _Static_assert(MLS_CHUNK_IO_BLOCKS <= MLS_MOVES_MAX, "a job is moved at once");
 #define JOBS 8u
 #define MIN_BLOCKS 32u			/* a read of fewer says nothing of sequence: a file system reads ahead 128 KiB */
 #define PIECE_MIN 16u			/* mean blocks of an extent from which on a layout is good enough */
-#define OFFERS_A_MOVE 4u			/* while readers are at work: they need the device themselves */
+#define OFFERS_A_MOVE 16u			/* while readers are at work: they need the device themselves */
 #define WINDOW_BLOCKS MLS_CHUNK_IO_BLOCKS
 #define GATHERS 3u			/* of a window for a read of it; two bits */
-#define WINDOWS_A_STEP 16u		/* gathered by one idle step, and ... */
+#define WINDOWS_A_STEP 16u		/* gathered by one step, and ... */
 #define LOOKS_A_STEP 256u		/* ... at most looked at */
 
 struct job {
@@ -41,7 +41,7 @@ struct job {
 	uint32_t nr;
 	struct mls_index_rec recs[MLS_CHUNK_IO_BLOCKS];	/* as they were read by */
 	uint8_t *blocks;
-	bool is_idle;			/* read by the idle step: costs a credit if it's moved, ... */
+	bool in_pause;			/* read by the pause step: costs a credit if it's moved, ... */
 	uint32_t nr_again;		/* ... and so many blocks of what may be gathered again */
 	struct job *next;
 };
@@ -55,7 +55,7 @@ struct mls_defrag {
 	struct job *free, *queue, **queue_end;
 	unsigned nr_queued;		/* and under way */
 	struct job jobs[JOBS];
-	/* The idle step's. */
+	/* The pause step's. */
 	uint64_t nr_windows, next_window;
 	atomic_uchar *credits;		/* by window, two bits each */
 	atomic_uint_fast64_t nr_again;	/* blocks gathered by other credits than the first */
@@ -65,7 +65,7 @@ struct mls_defrag {
 	atomic_uint nr_offers;
 };
 
-static _Thread_local bool gathering, gathered;	/* it is the idle step that reads; what it has read is queued */
+static _Thread_local bool gathering, gathered;	/* it is the pause step that reads; what it has read is queued */
 
 /* ---- What is scattered ---- */
 
@@ -114,7 +114,7 @@ static void give_credits(struct mls_defrag *defrag, uint64_t lba)
 	atomic_store_explicit(&defrag->news, true, memory_order_release);
 }
 
-/* Only of a window that the idle step took for having one: readers meanwhile can but add to it. */
+/* Only of a window that the pause step took for having one: readers meanwhile can but add to it. */
 static void take_credit(struct mls_defrag *defrag, uint64_t window)
 {
 	MLS_INVARIANT(credits_of(defrag, window) > 0);
@@ -159,14 +159,14 @@ static int move_job(struct mls_disk *disk, const struct job *job)
 	return mls_move_blocks(disk, moves, nr, view, &disk->count.defragmented_blocks);
 }
 
-/* If space has got short it's left for the idle disk, when there is room again. */
+/* If space has got short it's left for a pause, when there is room again. */
 static int work_off(struct mls_defrag *defrag, struct job *job)
 {
 	if (!mls_cleaner_has_plenty(defrag->disk->cleaner)) {
 		atomic_fetch_sub(&defrag->nr_again, job->nr_again);
 		return 0;
 	}
-	if (job->is_idle)
+	if (job->in_pause)
 		take_credit(defrag, job->lba / WINDOW_BLOCKS);
 	return move_job(defrag->disk, job);
 }
@@ -228,7 +228,7 @@ static void queue_job(struct mls_defrag *defrag, struct job *job)
 	pthread_mutex_unlock(&defrag->lock);
 }
 
-/* The others are for the idle step, which their windows' credits tell. */
+/* The others are for the pause step, which their windows' credits tell. */
 static bool is_its_turn(struct mls_defrag *defrag)
 {
 	return gathering ||
@@ -254,7 +254,7 @@ void mls_defrag_offer(struct mls_defrag *defrag, uint64_t lba, uint32_t nr, cons
 	gathered = gathering && job;
 	if (!job)
 		return;
-	job->is_idle = gathering;
+	job->in_pause = gathering;
 	job->nr_again = gathering && credits_of(defrag, lba / WINDOW_BLOCKS) < GATHERS ? nr : 0;
 	atomic_fetch_add(&defrag->nr_again, job->nr_again);
 	job->lba = lba;
@@ -264,7 +264,7 @@ void mls_defrag_offer(struct mls_defrag *defrag, uint64_t lba, uint32_t nr, cons
 	queue_job(defrag, job);
 }
 
-/* ---- When the disk is idle ---- */
+/* ---- In a pause ---- */
 
 /* Until no more than so many jobs are queued. */
 static void wait_for_jobs(struct mls_defrag *defrag, unsigned nr)
@@ -331,7 +331,7 @@ static bool is_settled(struct mls_defrag *defrag)
 	return !atomic_load_explicit(&defrag->news, memory_order_acquire) && written_blocks(defrag) == defrag->seen_written;
 }
 
-bool mls_defrag_idle_step(struct mls_defrag *defrag)
+bool mls_defrag_pause_step(struct mls_defrag *defrag)
 {
 	uint64_t written = written_blocks(defrag);
 	unsigned nr_gathered;
