@@ -111,6 +111,8 @@ bool mls_lsm_freeze_allowed_locked(const struct mls_lsm *lsm);
 void mls_lsm_freeze_locked(struct mls_lsm *lsm);
 /* Freeze if it is time to, and allowed. true: the workers are to be told, where that can be when the lock is free. */
 bool mls_lsm_freeze_if_due_locked(struct mls_lsm *lsm);
+/* For who is about to change it, and may have to wait: checked, and frozen if that's due. What check answers. */
+int mls_lsm_ready_locked(struct mls_lsm *lsm);
 /* Lets go of mem_lock, and only then tells the workers, if there is work: who is woken may take the processor of who woke him. */
 void mls_lsm_unlock_and_tell(struct mls_lsm *lsm, bool works);
 

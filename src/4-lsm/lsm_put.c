@@ -44,12 +44,10 @@ static bool stalled_locked(const struct mls_lsm *lsm)
 static int wait_for_room_locked(struct mls_lsm *lsm, uint32_t nr)
 {
 	for (;;) {
-		int err = mls_lsm_check_locked(lsm);
+		int err = mls_lsm_ready_locked(lsm);
 
 		if (err)
 			return err;
-		if (mls_lsm_freeze_if_due_locked(lsm))
-			pthread_cond_broadcast(&lsm->work);
 		if (stalled_locked(lsm)) {
 			pthread_cond_wait(&lsm->done, &lsm->mem_lock);
 			continue;

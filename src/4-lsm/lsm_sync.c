@@ -50,12 +50,10 @@ static bool group_fits_locked(const struct mls_lsm *lsm)
 static int make_room_locked(struct mls_lsm *lsm)
 {
 	for (;;) {
-		int err = mls_lsm_check_locked(lsm);
+		int err = mls_lsm_ready_locked(lsm);
 
 		if (err)
 			return err;
-		if (mls_lsm_freeze_if_due_locked(lsm))
-			pthread_cond_broadcast(&lsm->work);
 		if (!lsm->opened || group_fits_locked(lsm))
 			return 0;
 		if (lsm->frozen) {

@@ -75,6 +75,15 @@ bool mls_lsm_freeze_if_due_locked(struct mls_lsm *lsm)
 	return true;
 }
 
+int mls_lsm_ready_locked(struct mls_lsm *lsm)
+{
+	int err = mls_lsm_check_locked(lsm);
+
+	if (!err && mls_lsm_freeze_if_due_locked(lsm))
+		pthread_cond_broadcast(&lsm->work);
+	return err;
+}
+
 void mls_lsm_unlock_and_tell(struct mls_lsm *lsm, bool works)
 {
 	pthread_mutex_unlock(&lsm->mem_lock);
