@@ -223,25 +223,25 @@ static int get_tags(struct mls_crypto_log *log, unsigned level, uint64_t index, 
 	return 0;
 }
 
+/* Data block index, which was read. */
+static int unseal_data(const struct mls_crypto_log *log, uint64_t index, void *block, const uint8_t tag[MLS_TAG_BYTES])
+{
+	struct mls_log_place place = { .kind = MLS_LOG_KIND_DATA, .index = index, .pos = mls_mht_data_pos(index) };
+	int err = mls_log_unseal(log->aead, &place, block, tag);
+
+	return err == MLS_EAUTH ? not_authentic(log, &place) : err;
+}
+
 /* Blocks that hang on one level 0 node: they lie side by side, so one transfer gets them. */
 static int read_siblings(struct mls_crypto_log *log, uint64_t index, uint32_t nr, uint8_t *blocks)
 {
 	uint8_t tags[MLS_MHT_FANOUT][MLS_TAG_BYTES];
-	struct mls_log_place place = { .kind = MLS_LOG_KIND_DATA };
-	const uint64_t pos = mls_mht_data_pos(index);
-	uint32_t i;
-	int err;
+	int err = get_tags(log, 0, index / MLS_MHT_FANOUT, index % MLS_MHT_FANOUT, nr, tags);
 
-	err = get_tags(log, 0, index / MLS_MHT_FANOUT, index % MLS_MHT_FANOUT, nr, tags);
 	if (!err)
-		err = mls_block_log_read(log->raw, pos, nr, blocks);
-	for (i = 0; !err && i < nr; i++) {
-		place.index = index + i;
-		place.pos = pos + i;
-		err = mls_log_unseal(log->aead, &place, mls_block_at(blocks, i), tags[i]);
-		if (err == MLS_EAUTH)
-			not_authentic(log, &place);
-	}
+		err = mls_block_log_read(log->raw, mls_mht_data_pos(index), nr, blocks);
+	for (uint32_t i = 0; !err && i < nr; i++)
+		err = unseal_data(log, index + i, mls_block_at(blocks, i), tags[i]);
 	return err;
 }
 
@@ -261,5 +261,26 @@ int mls_crypto_log_read(struct mls_crypto_log *log, uint64_t pos, uint32_t nr_bl
 	}
 	if (err)
 		memset(blocks, 0, (size_t)nr_blocks * MLS_BLOCK_BYTES);	/* part of it may be ciphertext */
+	return err;
+}
+
+int mls_crypto_log_fetch_begin(struct mls_crypto_log *log, uint64_t pos, void *block, struct mls_log_fetch *fetch,
+			       struct mls_io *io)
+{
+	if (pos >= log->root.nr_data_blocks)
+		return MLS_EINVAL;
+	*fetch = (struct mls_log_fetch){ .log = log, .pos = pos };
+	*io = (struct mls_io){ mls_crypto_log_hba(log, pos), 1, MLS_EABORTED, block };
+	return get_tags(log, 0, pos / MLS_MHT_FANOUT, pos % MLS_MHT_FANOUT, 1, &fetch->tag);
+}
+
+int mls_crypto_log_fetch_end(const struct mls_log_fetch *fetch, const struct mls_io *io)
+{
+	int err = io->err;
+
+	if (!err)
+		err = unseal_data(fetch->log, fetch->pos, io->data, fetch->tag);
+	if (err)
+		memset(io->data, 0, MLS_BLOCK_BYTES);
 	return err;
 }

@@ -55,4 +55,17 @@ uint64_t mls_crypto_log_hba(const struct mls_crypto_log *log, uint64_t pos);
  * MLS_EINVAL past the end; MLS_EAUTH; MLS_EIO; MLS_ENOMEM. */
 MLS_MUST_CHECK int mls_crypto_log_read(struct mls_crypto_log *log, uint64_t pos, uint32_t nr_blocks, void *blocks);
 
+/* One block, by a transfer that somebody else carries out along with others. */
+struct mls_log_fetch {
+	struct mls_crypto_log *log;
+	uint64_t pos;
+	uint8_t tag[MLS_TAG_BYTES];
+};
+
+/* io is what to read, into block; tree nodes that it needs are read here. Errors as of read. */
+MLS_MUST_CHECK int mls_crypto_log_fetch_begin(struct mls_crypto_log *log, uint64_t pos, void *block,
+					      struct mls_log_fetch *fetch, struct mls_io *io);
+/* io has been tried. The block has plaintext, or zeros and an error. */
+MLS_MUST_CHECK int mls_crypto_log_fetch_end(const struct mls_log_fetch *fetch, const struct mls_io *io);
+
 #endif

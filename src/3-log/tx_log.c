@@ -600,6 +600,30 @@ int mls_log_read(struct mls_log_reader *reader, uint64_t pos, uint32_t nr_blocks
 	return mls_crypto_log_read(reader->crypto, pos, nr_blocks, blocks);
 }
 
+void mls_log_read_each(struct mls_log_want *wants, unsigned nr)
+{
+	struct mls_log_fetch fetches[MLS_LOG_WANTS_MAX];
+	struct mls_io ios[MLS_LOG_WANTS_MAX];
+	unsigned whose[MLS_LOG_WANTS_MAX], nr_ios = 0;
+
+	MLS_INVARIANT(nr <= MLS_LOG_WANTS_MAX);
+	for (unsigned i = 0; i < nr; i++) {
+		struct mls_log_want *want = &wants[i];
+
+		MLS_INVARIANT(want->reader->store == wants[0].reader->store);
+		want->err = mls_crypto_log_fetch_begin(want->reader->crypto, want->pos, want->block, &fetches[nr_ios],
+						       &ios[nr_ios]);
+		if (!want->err)
+			whose[nr_ios++] = i;
+	}
+	if (nr_ios == 0)
+		return;
+	if (mls_block_dev_readv(wants[0].reader->store->dev, ios, nr_ios))
+		mls_debug("log: not all of %u blocks could be read together", nr_ios);	/* each io tells */
+	for (unsigned k = 0; k < nr_ios; k++)
+		wants[whose[k]].err = mls_crypto_log_fetch_end(&fetches[k], &ios[k]);
+}
+
 uint64_t mls_log_nr_blocks(const struct mls_log_reader *reader)
 {
 	return reader->log->root.nr_data_blocks;

@@ -68,6 +68,16 @@ void mls_tx_on_commit(struct mls_tx *tx, void (*fn)(void *arg), void *arg);
 /* Readers. A log deleted meanwhile stays readable until closed. */
 MLS_MUST_CHECK int mls_log_open(struct mls_tx_store *store, uint64_t id, struct mls_log_reader **reader);
 MLS_MUST_CHECK int mls_log_read(struct mls_log_reader *reader, uint64_t pos, uint32_t nr_blocks, void *blocks);
+/* Single blocks, of any logs of one store, in one go. Each has an error of its own, as of read. */
+struct mls_log_want {
+	struct mls_log_reader *reader;
+	uint64_t pos;
+	void *block;		/* aligned as for struct mls_io */
+	int err;		/* out */
+};
+#define MLS_LOG_WANTS_MAX 64u
+void mls_log_read_each(struct mls_log_want *wants, unsigned nr);
+
 uint64_t mls_log_nr_blocks(const struct mls_log_reader *reader);	/* of data */
 void mls_log_close(struct mls_log_reader *reader);
 

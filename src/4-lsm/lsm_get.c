@@ -6,11 +6,13 @@
  * from one to the other is seen in at least one of them. Tables are read without a lock.
  */
 #include "4-lsm/lsm_internal.h"
+#include "4-lsm/sst_block.h"
 #include "base/checked.h"
 #include "base/err.h"
 
 #define NEXT_WINDOW 256u	/* LBAs that next looks up at once */
 #define LOOK_AHEAD 16u		/* LBAs */
+#define FETCH_CACHE_MIN (UINT64_C(4) << 20)	/* in a smaller one blocks that are read together would push each other out */
 
 const struct mls_index_rec *mls_lsm_in_memory_locked(const struct mls_lsm *lsm, uint64_t lba)
 {
@@ -27,6 +29,15 @@ void mls_lsm_look_ahead_locked(const struct mls_lsm *lsm, const struct mls_index
 	mls_memtable_prefetch(lsm->active, recs + i, nr);
 	if (lsm->frozen)
 		mls_memtable_prefetch(lsm->frozen, recs + i, nr);
+}
+
+bool mls_lsm_index_fits_cache_locked(const struct mls_lsm *lsm)
+{
+	uint64_t nr_records = 0;
+
+	for (unsigned level = 0; level < MLS_NR_LEVELS; level++)
+		nr_records += lsm->tables->level_records[level];
+	return mls_sst_nr_record_blocks(nr_records) <= lsm->opts.cache_bytes / MLS_BLOCK_BYTES / 2;
 }
 
 /* What isn't in memory stays as it is; the set is for the rest. */
@@ -71,6 +82,7 @@ int mls_lsm_get_each(struct mls_lsm *lsm, struct mls_index_rec *recs, size_t nr)
 {
 	size_t nr_missing = nr;
 	struct mls_table_set *set;
+	bool fetch;
 	int err;
 
 	for (size_t i = 1; i < nr; i++)
@@ -90,8 +102,9 @@ int mls_lsm_get_each(struct mls_lsm *lsm, struct mls_index_rec *recs, size_t nr)
 		}
 	}
 	set = mls_table_set_get(lsm->tables);
+	fetch = lsm->opts.cache_bytes >= FETCH_CACHE_MIN && !mls_lsm_index_fits_cache_locked(lsm);
 	pthread_mutex_unlock(&lsm->mem_lock);
-	err = mls_table_set_get_each(set, recs, nr, &nr_missing);
+	err = mls_table_set_get_each(set, recs, nr, fetch, &nr_missing);
 	mls_table_set_put(set);
 	for (size_t i = 0; i < nr && nr_missing; i++)
 		if (recs[i].hba == MLS_HBA_MISSING)

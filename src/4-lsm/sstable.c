@@ -251,6 +251,37 @@ static int block_get(struct mls_sst *sst, uint64_t i, struct block_ref *ref)
 	return 0;
 }
 
+bool mls_sst_fetch_begin(struct mls_sst *sst, uint64_t lba, uint64_t *next, struct mls_sst_fetch *fetch,
+			 struct mls_log_want *want)
+{
+	uint64_t block = mls_sst_find_block(sst, *next ? *next - 1 : 0, lba);
+	struct mls_cached_block *cached;
+
+	if (!sst->cache || block + 1 == *next)
+		return false;
+	*next = block + 1;
+	cached = mls_block_cache_peek(sst->cache, sst->info.log_id, block);
+	if (!cached)
+		cached = mls_block_cache_lookup(sst->cache, sst->info.log_id, block);	/* a miss that counts */
+	if (cached) {
+		mls_block_cache_put(cached);
+		return false;
+	}
+	cached = mls_block_cache_reserve(sst->cache, sst->info.log_id, block);
+	if (!cached)
+		return false;
+	*fetch = (struct mls_sst_fetch){ .sst = sst, .cached = cached, .block = block };
+	*want = (struct mls_log_want){ .reader = sst->log, .pos = block, .block = cached->data };
+	return true;
+}
+
+void mls_sst_fetch_end(const struct mls_sst_fetch *fetch, const struct mls_log_want *want)
+{
+	if (!want->err && !check_block(fetch->sst, fetch->block, fetch->cached->data))
+		mls_block_cache_publish(fetch->sst->cache, fetch->cached);
+	mls_block_cache_put(fetch->cached);
+}
+
 /* ---- Looking up ---- */
 
 /* Fill in what the block has for the missing ones of recs[at ...]. */

@@ -84,6 +84,21 @@ MLS_MUST_CHECK int mls_sst_get_range(struct mls_sst *sst, uint64_t lba, size_t n
  */
 MLS_MUST_CHECK int mls_sst_get_each(struct mls_sst *sst, struct mls_index_rec *recs, size_t nr, size_t *nr_missing);
 
+/*
+ * A record block on its way into the cache, read along with others. begin: is the block that may have lba missing there, and
+ * has the cache room for it? Then want is to be read, and end called. What can't be read is left to the lookup, which tells why.
+ *
+ * *next   for the next begin, of this table and with a greater lba; first 0. Blocks before it have had their turn.
+ */
+struct mls_sst_fetch {
+	struct mls_sst *sst;
+	struct mls_cached_block *cached;
+	uint64_t block;
+};
+bool mls_sst_fetch_begin(struct mls_sst *sst, uint64_t lba, uint64_t *next, struct mls_sst_fetch *fetch,
+			 struct mls_log_want *want);
+void mls_sst_fetch_end(const struct mls_sst_fetch *fetch, const struct mls_log_want *want);
+
 /* The first record, tombstone or not, with an LBA >= lba. MLS_ENOENT: none. */
 MLS_MUST_CHECK int mls_sst_next(struct mls_sst *sst, uint64_t lba, struct mls_index_rec *rec);
 

@@ -151,40 +151,86 @@ int mls_table_set_get_range(const struct mls_table_set *set, uint64_t lba, size_
 	return err;
 }
 
-/* Each table of a level gets its part of recs. */
-static int get_each_of_level(const struct mls_table_set *set, unsigned level, struct mls_index_rec *recs, size_t nr,
-			     size_t *nr_missing)
+/* Tables [t, end), disjoint and ascending, and the part [from, to) of recs that the first of them gets. */
+struct part {
+	unsigned t, end;
+	size_t from, to;
+};
+
+/* The next table's part, which begins with a missing one. false: there is none. */
+static bool next_part(const struct mls_table_set *set, const struct mls_index_rec *recs, size_t nr, struct part *part)
 {
-	unsigned t = set->first[level], end = set->first[level + 1];
+	part->from = part->to;
+	while (part->from < nr && recs[part->from].hba != MLS_HBA_MISSING)
+		part->from++;
+	if (part->from == nr)
+		return false;
+	part->t = first_ending_at(set, part->t, part->end, recs[part->from].lba);
+	if (part->t == part->end)
+		return false;
+	part->to = part->from;
+	while (part->to < nr && recs[part->to].lba <= set->tables[part->t].meta.info.max_lba)
+		part->to++;
+	return true;
+}
+
+/* Blocks that are read together. */
+struct fetches {
+	struct mls_sst_fetch fetch[MLS_LOG_WANTS_MAX];
+	struct mls_log_want want[MLS_LOG_WANTS_MAX];
+	unsigned nr;
+};
+
+static void add_fetches(struct fetches *fetches, const struct mls_table *table, const struct mls_index_rec *recs, size_t nr)
+{
+	uint64_t next = 0;
+
+	for (size_t i = 0; i < nr && fetches->nr < MLS_LOG_WANTS_MAX; i++) {
+		unsigned k = fetches->nr;
+
+		if (recs[i].hba != MLS_HBA_MISSING || recs[i].lba < table->meta.info.min_lba ||
+		    recs[i].lba > table->meta.info.max_lba)
+			continue;
+		if (mls_sst_fetch_begin(table->sst, recs[i].lba, &next, &fetches->fetch[k], &fetches->want[k]))
+			fetches->nr++;
+	}
+}
+
+/* What the lookups in tables [t, end) will look at into the cache. */
+static void fetch_for(const struct mls_table_set *set, unsigned t, unsigned end, const struct mls_index_rec *recs, size_t nr)
+{
+	struct part part = { .t = t, .end = end };
+	struct fetches fetches = { .nr = 0 };
+
+	while (fetches.nr < MLS_LOG_WANTS_MAX && next_part(set, recs, nr, &part))
+		add_fetches(&fetches, &set->tables[part.t], recs + part.from, part.to - part.from);
+	mls_log_read_each(fetches.want, fetches.nr);
+	for (unsigned k = 0; k < fetches.nr; k++)
+		mls_sst_fetch_end(&fetches.fetch[k], &fetches.want[k]);
+}
+
+static int get_each_of(const struct mls_table_set *set, unsigned t, unsigned end, struct mls_index_rec *recs, size_t nr,
+		       bool fetch, size_t *nr_missing)
+{
+	struct part part = { .t = t, .end = end };
 	int err = 0;
 
-	for (size_t i = 0; !err && *nr_missing && i < nr;) {
-		uint64_t max_lba;
-		size_t from = i;
-
-		if (recs[i].hba != MLS_HBA_MISSING) {
-			i++;
-			continue;
-		}
-		t = first_ending_at(set, t, end, recs[i].lba);
-		if (t == end)
-			break;
-		max_lba = set->tables[t].meta.info.max_lba;
-		while (i < nr && recs[i].lba <= max_lba)
-			i++;
-		err = mls_sst_get_each(set->tables[t].sst, recs + from, i - from, nr_missing);
-	}
+	if (fetch)
+		fetch_for(set, t, end, recs, nr);
+	while (!err && *nr_missing && next_part(set, recs, nr, &part))
+		err = mls_sst_get_each(set->tables[part.t].sst, recs + part.from, part.to - part.from, nr_missing);
 	return err;
 }
 
-int mls_table_set_get_each(const struct mls_table_set *set, struct mls_index_rec *recs, size_t nr, size_t *nr_missing)
+int mls_table_set_get_each(const struct mls_table_set *set, struct mls_index_rec *recs, size_t nr, bool fetch,
+			   size_t *nr_missing)
 {
 	int err = 0;
 
 	for (unsigned i = 0; !err && *nr_missing && i < set->first[1]; i++)
-		err = mls_sst_get_each(set->tables[i].sst, recs, nr, nr_missing);
+		err = get_each_of(set, i, i + 1, recs, nr, fetch, nr_missing);
 	for (unsigned level = 1; !err && *nr_missing && level < MLS_NR_LEVELS; level++)
-		err = get_each_of_level(set, level, recs, nr, nr_missing);
+		err = get_each_of(set, set->first[level], set->first[level + 1], recs, nr, fetch, nr_missing);
 	return err;
 }
 

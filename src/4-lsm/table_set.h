@@ -50,9 +50,10 @@ void mls_table_set_overlap(const struct mls_table_set *set, unsigned level, uint
 MLS_MUST_CHECK int mls_table_set_get_range(const struct mls_table_set *set, uint64_t lba, size_t nr,
 					   struct mls_index_rec *recs, size_t *nr_missing);
 
-/* As mls_sst_get_each, over all tables. */
+/* As mls_sst_get_each, over all tables. fetch: it's likely that blocks are missing in the cache; those of all tables of a level are
+ * read together, at the price of a second search. */
 MLS_MUST_CHECK int mls_table_set_get_each(const struct mls_table_set *set, struct mls_index_rec *recs, size_t nr,
-					  size_t *nr_missing);
+					  bool fetch, size_t *nr_missing);
 
 /* The smallest LBA in [lba, end) of any record, tombstone or not. MLS_ENOENT: none. */
 MLS_MUST_CHECK int mls_table_set_next(const struct mls_table_set *set, uint64_t lba, uint64_t end,

@@ -47,16 +47,15 @@ void mls_table_tx_abort(struct mls_table_tx *t)
 
 /* ---- Building ---- */
 
-/* With room for tables that a compaction is about to replace? Else lookups fill it better than this would. */
+/* Else lookups fill it better than this would. */
 static bool index_fits_cache(struct mls_lsm *lsm)
 {
-	uint64_t nr_records = 0;
+	bool fits;
 
 	pthread_mutex_lock(&lsm->mem_lock);
-	for (unsigned level = 0; level < MLS_NR_LEVELS; level++)
-		nr_records += lsm->tables->level_records[level];
+	fits = mls_lsm_index_fits_cache_locked(lsm);
 	pthread_mutex_unlock(&lsm->mem_lock);
-	return mls_sst_nr_record_blocks(nr_records) <= lsm->opts.cache_bytes / MLS_BLOCK_BYTES / 2;
+	return fits;
 }
 
 int mls_table_tx_add(struct mls_table_tx *t, uint8_t level, const struct mls_index_rec *rec)
