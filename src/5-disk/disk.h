@@ -21,6 +21,7 @@
 #include "5-disk/cleaner.h"
 #include "5-disk/defrag.h"
 #include "5-disk/latency.h"
+#include "5-disk/read_ahead.h"
 #include "5-disk/read_plan.h"
 #include "5-disk/segment.h"
 #include "5-disk/segment_table.h"
@@ -51,6 +52,7 @@ struct mls_disk {
 	struct mls_cleaner *cleaner;
 	struct mls_burier *burier;		/* NULL: read-only */
 	struct mls_defrag *defrag;		/* NULL: read-only, without threads, unwanted */
+	struct mls_read_ahead *ahead;		/* NULL: without threads */
 
 	struct mls_open_opts opts;
 	uint32_t table_records;			/* a compacted table has no more of them */
@@ -73,6 +75,7 @@ struct mls_disk {
 		atomic_uint_fast64_t reads, writes, syncs, early_syncs, discards;
 		atomic_uint_fast64_t read_bytes, written_bytes;
 		atomic_uint_fast64_t cleaned_segments, moved_blocks, defragmented_blocks, integrity_errors;
+		atomic_uint_fast64_t ahead_blocks, ahead_used_blocks;	/* read ahead, and wanted then */
 		atomic_uint_fast64_t buried_blocks;		/* mapped blocks that were discarded */
 		atomic_uint_fast64_t punched_blocks, punch_errors;
 		atomic_uint_fast64_t sync_rounds, io_errors, no_space, paused_ns;
@@ -121,6 +124,11 @@ MLS_MUST_CHECK int mls_disk_read_block(struct mls_disk *disk, uint64_t lba, void
 
 /* disk_read.c: up to MLS_CHUNK_IO_BLOCKS blocks, for whoever wants them; not counted as a user's. out is block-aligned. */
 MLS_MUST_CHECK int mls_disk_read_chunk(struct mls_disk *disk, uint64_t lba, uint32_t nr, uint8_t *out);
+
+/* disk_read.c: the same for who wants no error of it: what isn't to be had has no HBA in recs, and there isn't a second try. An error:
+ * nothing is. */
+MLS_MUST_CHECK int mls_disk_read_quietly(struct mls_disk *disk, uint64_t lba, uint32_t nr, uint8_t *out,
+					 struct mls_index_rec *recs);
 
 /* disk_write.c: there was no space. Have the cleaner make some; 0: try again. Not with a lock that a sync may want.
  * since: as for mls_cleaner_wait. */

@@ -309,6 +309,8 @@ static int open_disk(struct mls_disk *disk)
 		err = mls_disk_stack_new(disk);
 	if (!err)
 		err = recover(disk, &witness, &accepted);
+	if (!err && !disk->opts.inline_work)
+		err = mls_read_ahead_new(&disk->ahead, disk);
 	if (err)
 		return err;
 	if (disk->opts.read_only) {

@@ -81,7 +81,8 @@ struct read_job {
 	struct mls_index_rec recs[MLS_CHUNK_IO_BLOCKS];
 	struct mls_seg_pin pins[MLS_CHUNK_IO_BLOCKS];
 	uint64_t hbas[MLS_CHUNK_IO_BLOCKS];	/* MLS_HBA_NONE: not on the device */
-	bool again[MLS_CHUNK_IO_BLOCKS];
+	bool have[MLS_CHUNK_IO_BLOCKS];		/* read ahead: out has it */
+	bool again[MLS_CHUNK_IO_BLOCKS];	/* it wasn't to be had, or isn't what the record says */
 	struct mls_read_plan plan;
 };
 
@@ -117,6 +118,8 @@ static void job_sort(struct mls_disk *disk, struct read_job *job, uint32_t nr, u
 
 		job->hbas[i] = MLS_HBA_NONE;
 		job->again[i] = false;
+		if (job->have[i])
+			continue;
 		if (rec->hba == MLS_HBA_NONE) {
 			memset(block, 0, MLS_BLOCK_BYTES);
 			continue;
@@ -152,6 +155,28 @@ static int job_read(struct mls_disk *disk, struct read_job *job, uint32_t nr, ui
 	return err;
 }
 
+/* One try for all that isn't in out yet. */
+static int job_run(struct mls_disk *disk, struct read_job *job, uint32_t nr, uint8_t *out)
+{
+	int err;
+
+	job_sort(disk, job, nr, out);
+	err = job_read(disk, job, nr, out);
+	for (uint32_t i = 0; i < nr; i++) {
+		uint8_t *block = out + (size_t)i * MLS_BLOCK_BYTES;
+		struct mls_seg_pin *pin = &job->pins[i];
+
+		if (job->hbas[i] == MLS_HBA_NONE)
+			continue;
+		if (!err)
+			job->again[i] = mls_data_open(pin->key, pin->birth, pin->slot, job->recs[i].lba,
+						      job->plan.at[i], block, job->recs[i].tag) != 0;
+		mls_segment_table_unpin(pin);
+	}
+	mls_read_plan_release(&job->plan);
+	return err;
+}
+
 int mls_disk_read_chunk(struct mls_disk *disk, uint64_t lba, uint32_t nr, uint8_t *out)
 {
 	struct read_job job;
@@ -159,25 +184,31 @@ int mls_disk_read_chunk(struct mls_disk *disk, uint64_t lba, uint32_t nr, uint8_
 
 	if (err)
 		return err;
-	job_sort(disk, &job, nr, out);
-	err = job_read(disk, &job, nr, out);
-	for (uint32_t i = 0; i < nr; i++) {
-		uint8_t *block = out + (size_t)i * MLS_BLOCK_BYTES;
-		struct mls_seg_pin *pin = &job.pins[i];
-
-		if (job.hbas[i] == MLS_HBA_NONE)
-			continue;
-		if (!err)
-			job.again[i] = mls_data_open(pin->key, pin->birth, pin->slot, job.recs[i].lba,
-						     job.plan.at[i], block, job.recs[i].tag) != 0;
-		mls_segment_table_unpin(pin);
-	}
-	mls_read_plan_release(&job.plan);
+	memset(job.have, 0, nr * sizeof job.have[0]);
+	mls_read_ahead_take(disk->ahead, lba, nr, job.recs, out, job.have);
+	err = job_run(disk, &job, nr, out);
 	for (uint32_t i = 0; i < nr && !err; i++)
 		if (job.again[i])
 			err = mls_disk_read_block(disk, lba + i, out + (size_t)i * MLS_BLOCK_BYTES, &job.recs[i]);
 	if (!err)
 		mls_defrag_offer(disk->defrag, lba, nr, job.recs, out);
+	return err;
+}
+
+int mls_disk_read_quietly(struct mls_disk *disk, uint64_t lba, uint32_t nr, uint8_t *out, struct mls_index_rec *recs)
+{
+	struct read_job job;
+	int err = look_up(disk, lba, nr, job.recs);
+
+	if (err)
+		return err;
+	memset(job.have, 0, nr * sizeof job.have[0]);
+	err = job_run(disk, &job, nr, out);
+	for (uint32_t i = 0; i < nr && !err; i++) {
+		recs[i] = job.recs[i];
+		if (job.again[i])
+			recs[i].hba = MLS_HBA_NONE;
+	}
 	return err;
 }
 
@@ -218,6 +249,7 @@ int mls_disk_read(struct mls_disk *disk, uint64_t offset, void *buf, size_t byte
 		return MLS_EINVAL;
 	mls_count(&disk->count.reads, 1);
 	mls_count(&disk->count.read_bytes, bytes);
+	mls_read_ahead_begin(disk->ahead, offset / MLS_BLOCK_BYTES, bytes / MLS_BLOCK_BYTES);
 	while (bytes > 0 && !err) {
 		uint64_t lba = offset / MLS_BLOCK_BYTES;
 		uint32_t from = (uint32_t)(offset % MLS_BLOCK_BYTES);
@@ -236,6 +268,7 @@ int mls_disk_read(struct mls_disk *disk, uint64_t offset, void *buf, size_t byte
 		offset += done;
 		bytes -= done;
 	}
+	mls_read_ahead_end(disk->ahead);
 	if (err && err != MLS_EAUTH)
 		mls_count(&disk->count.io_errors, 1);
 	return err;

@@ -113,6 +113,7 @@ int mls_disk_stack_new(struct mls_disk *disk)
 
 void mls_disk_stack_free(struct mls_disk *disk)
 {
+	mls_read_ahead_free(disk->ahead);
 	mls_defrag_stop(disk->defrag);		/* it asks the cleaner, and the cleaner it */
 	mls_cleaner_free(disk->cleaner);	/* its syncs bury */
 	mls_defrag_free(disk->defrag);

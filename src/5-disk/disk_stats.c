@@ -100,6 +100,9 @@ static void print_work(FILE *out, const struct stats *s)
 		{ "read_blocks", d->dev_read_blocks }, { "written_blocks", d->dev_written_blocks },
 		{ "discarded_blocks", count_of(&disk->meter.discarded_blocks) }, { "flushes", d->dev_flushes },
 	};
+	const struct field ahead[] = {
+		{ "blocks", count_of(&disk->count.ahead_blocks) }, { "used_blocks", count_of(&disk->count.ahead_used_blocks) },
+	};
 	const struct field cache[] = { { "hits", s->lsm.cache_hits }, { "misses", s->lsm.cache_misses } };
 
 	PRINT(out, "calls", calls);
@@ -107,6 +110,7 @@ static void print_work(FILE *out, const struct stats *s)
 	fprintf(out, ",\n \"write_amplification\": %.3f",
 		d->written_bytes ? (double)d->dev_written_blocks * MLS_BLOCK_BYTES / (double)d->written_bytes : 0.0);
 	PRINT(out, "index_cache", cache);
+	PRINT(out, "read_ahead", ahead);
 }
 
 static void print_since_format(FILE *out, const struct stats *s)
