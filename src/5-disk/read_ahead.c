@@ -168,7 +168,7 @@ static void go_on(struct mls_read_ahead *ahead, struct stream *stream, uint64_t 
 
 void mls_read_ahead_begin(struct mls_read_ahead *ahead, uint64_t lba, uint64_t nr)
 {
-	if (!ahead || atomic_fetch_add(&ahead->nr_readers, 1) >= BUSY_READERS || nr > REQUEST_MAX)
+	if (!ahead || atomic_fetch_add(&ahead->nr_readers, 1) >= BUSY_READERS || nr == 0 || nr > REQUEST_MAX)
 		return;
 	pthread_mutex_lock(&ahead->lock);
 	go_on(ahead, stream_of(ahead, lba), nr);

@@ -26,7 +26,7 @@ struct mls_read_ahead;
 MLS_MUST_CHECK int mls_read_ahead_new(struct mls_read_ahead **ahead, struct mls_disk *disk);
 void mls_read_ahead_free(struct mls_read_ahead *ahead);		/* NULL is fine, here and below */
 
-/* A user's read of nr blocks from lba on begins, and ends. */
+/* A user's read of nr whole blocks from lba on begins, and ends. */
 void mls_read_ahead_begin(struct mls_read_ahead *ahead, uint64_t lba, uint64_t nr);
 void mls_read_ahead_end(struct mls_read_ahead *ahead);
 

@@ -97,11 +97,17 @@ START_TEST(a_stream_finds_its_blocks_in_memory)
 }
 END_TEST
 
+/* Nor of who reads parts of blocks, which don't come from here, or large pieces. */
 START_TEST(nothing_is_read_ahead_of_who_jumps)
 {
+	static uint8_t large[MIB];
 	struct world w;
 
 	world_init(&w);
+	for (unsigned i = 0; i < 200; i++)
+		ck_assert_int_eq(mls_disk_read(w.disk, i * 512, large, 512), 0);
+	for (unsigned i = 0; i < 4; i++)
+		ck_assert_int_eq(mls_disk_read(w.disk, i * MIB, large, MIB), 0);
 	for (unsigned i = 0; i < 200; i++)
 		ck_assert_int_eq(read_request(&w, i * 7919 % (NR_BLOCKS / REQUEST - 1) * REQUEST), 0);
 	ck_assert_uint_eq(count_of(&w.disk->count.ahead_blocks), 0);
