@@ -84,20 +84,23 @@ static struct window *overlapping(struct mls_read_ahead *ahead, uint64_t lba, ui
 	return NULL;
 }
 
-/* A free one, or one that nobody has come for. */
+/* A free one, or else one that nobody has come for. */
 static struct window *unused_window(struct mls_read_ahead *ahead)
 {
 	uint64_t now = mls_now_ns();
+	struct window *stale = NULL;
 
 	for (unsigned i = 0; i < WINDOWS; i++) {
 		struct window *window = &ahead->windows[i];
 
-		if (window->state == WINDOW_FREE && window->pins == 0)
+		if (window->pins > 0)
+			continue;
+		if (window->state == WINDOW_FREE)
 			return window;
-		if (window->state == WINDOW_READY && window->pins == 0 && now - window->changed_ns > STALE_NS)
-			return window;
+		if (window->state == WINDOW_READY && now - window->changed_ns > STALE_NS)
+			stale = window;
 	}
-	return NULL;
+	return stale;
 }
 
 static struct window *next_queued(struct mls_read_ahead *ahead)
