@@ -25,7 +25,8 @@
 #define REQUEST_MAX (MLS_CHUNK_IO_BLOCKS / 2)	/* larger ones keep the device busy themselves: nothing was gained */
 #define AHEAD 2u		/* windows, at least, where there are free ones */
 #define BUSY_READERS 3u		/* at once; above that nothing is read ahead */
-#define STALE_NS UINT64_C(100000000)	/* nobody came for it so long: another stream may have it */
+#define STALE_NS UINT64_C(100000000)	/* nobody came for it so long: another stream may have it, ... */
+#define FORGOTTEN_NS UINT64_C(5000000000)	/* ... it's given up */
 
 enum window_state { WINDOW_FREE, WINDOW_QUEUED, WINDOW_READING, WINDOW_READY };
 
@@ -84,20 +85,23 @@ static struct window *overlapping(struct mls_read_ahead *ahead, uint64_t lba, ui
 	return NULL;
 }
 
-/* A free one, or else one that nobody has come for. */
+/* Nobody has come for it for so long. */
+static bool is_unwanted(const struct window *window, uint64_t ns)
+{
+	return window->state == WINDOW_READY && window->pins == 0 && window->changed_ns + ns < mls_now_ns();
+}
+
+/* A free one, or else a stale one. */
 static struct window *unused_window(struct mls_read_ahead *ahead)
 {
-	uint64_t now = mls_now_ns();
 	struct window *stale = NULL;
 
 	for (unsigned i = 0; i < WINDOWS; i++) {
 		struct window *window = &ahead->windows[i];
 
-		if (window->pins > 0)
-			continue;
-		if (window->state == WINDOW_FREE)
+		if (window->state == WINDOW_FREE && window->pins == 0)
 			return window;
-		if (window->state == WINDOW_READY && now - window->changed_ns > STALE_NS)
+		if (is_unwanted(window, STALE_NS))
 			stale = window;
 	}
 	return stale;
@@ -232,8 +236,11 @@ void mls_read_ahead_take(struct mls_read_ahead *ahead, uint64_t lba, uint32_t nr
 
 		while (overlaps(window, lba, nr) && window->state == WINDOW_READING && !ahead->stop)
 			pthread_cond_wait(&ahead->done, &ahead->lock);
-		if (!overlaps(window, lba, nr))
+		if (!overlaps(window, lba, nr)) {
+			if (is_unwanted(window, FORGOTTEN_NS))	/* once all are free nobody takes the lock for them any more */
+				set_state(ahead, window, WINDOW_FREE);
 			continue;
+		}
 		if (window->state == WINDOW_QUEUED)
 			set_state(ahead, window, WINDOW_FREE);
 		else if (window->state == WINDOW_READY)
