@@ -31,13 +31,9 @@ void mls_lsm_look_ahead_locked(const struct mls_lsm *lsm, const struct mls_index
 		mls_memtable_prefetch(lsm->frozen, recs + i, nr);
 }
 
-bool mls_lsm_index_fits_cache_locked(const struct mls_lsm *lsm)
+bool mls_lsm_fits_cache(const struct mls_lsm *lsm, const struct mls_table_set *set)
 {
-	uint64_t nr_records = 0;
-
-	for (unsigned level = 0; level < MLS_NR_LEVELS; level++)
-		nr_records += lsm->tables->level_records[level];
-	return mls_sst_nr_record_blocks(nr_records) <= lsm->opts.cache_bytes / MLS_BLOCK_BYTES / 2;
+	return mls_sst_nr_record_blocks(mls_table_set_nr_records(set)) <= lsm->opts.cache_bytes / MLS_BLOCK_BYTES / 2;
 }
 
 /* What isn't in memory stays as it is; the set is for the rest. */
@@ -102,8 +98,8 @@ int mls_lsm_get_each(struct mls_lsm *lsm, struct mls_index_rec *recs, size_t nr)
 		}
 	}
 	set = mls_table_set_get(lsm->tables);
-	fetch = lsm->opts.cache_bytes >= FETCH_CACHE_MIN && !mls_lsm_index_fits_cache_locked(lsm);
 	pthread_mutex_unlock(&lsm->mem_lock);
+	fetch = lsm->opts.cache_bytes >= FETCH_CACHE_MIN && !mls_lsm_fits_cache(lsm, set);
 	err = mls_table_set_get_each(set, recs, nr, fetch, &nr_missing);
 	mls_table_set_put(set);
 	for (size_t i = 0; i < nr && nr_missing; i++)

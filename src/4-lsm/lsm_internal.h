@@ -135,7 +135,7 @@ void mls_lsm_forget(struct mls_lsm *lsm);
 /* ---- lsm_get.c ---- */
 
 /* With room for tables that a compaction is about to replace? */
-bool mls_lsm_index_fits_cache_locked(const struct mls_lsm *lsm);
+bool mls_lsm_fits_cache(const struct mls_lsm *lsm, const struct mls_table_set *set);
 /* The newest version in a memtable; NULL: none there. */
 const struct mls_index_rec *mls_lsm_in_memory_locked(const struct mls_lsm *lsm, uint64_t lba);
 /* Before the i-th of nr lookups in a row: writers wait while memory is waited for. */

@@ -17,6 +17,7 @@ void mls_lsm_stat(struct mls_lsm *lsm, struct mls_lsm_stat *stat)
 	stat->memtable_records = mls_memtable_nr_versions(lsm->active);
 	stat->frozen_records = lsm->frozen ? mls_memtable_nr_versions(lsm->frozen) : 0;
 	stat->nr_tables = lsm->tables->nr;
+	stat->nr_table_records = mls_table_set_nr_records(lsm->tables);
 	stat->flushes = lsm->nr_flushes;
 	stat->compactions = lsm->nr_compactions;
 	stat->committed_epoch = lsm->committed;
@@ -24,7 +25,6 @@ void mls_lsm_stat(struct mls_lsm *lsm, struct mls_lsm_stat *stat)
 	for (unsigned l = 0; l < MLS_NR_LEVELS; l++) {
 		stat->level_tables[l] = mls_table_set_level_nr(lsm->tables, l);
 		stat->level_records[l] = lsm->tables->level_records[l];
-		stat->nr_table_records += lsm->tables->level_records[l];
 	}
 	pthread_mutex_unlock(&lsm->mem_lock);
 }

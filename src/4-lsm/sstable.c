@@ -254,10 +254,13 @@ static int block_get(struct mls_sst *sst, uint64_t i, struct block_ref *ref)
 bool mls_sst_fetch_begin(struct mls_sst *sst, uint64_t lba, uint64_t *next, struct mls_sst_fetch *fetch,
 			 struct mls_log_want *want)
 {
-	uint64_t block = mls_sst_find_block(sst, *next ? *next - 1 : 0, lba);
 	struct mls_cached_block *cached;
+	uint64_t block;
 
-	if (!sst->cache || block + 1 == *next)
+	if (!sst->cache)
+		return false;
+	block = mls_sst_find_block(sst, *next ? *next - 1 : 0, lba);
+	if (block + 1 == *next)
 		return false;
 	*next = block + 1;
 	cached = mls_block_cache_peek(sst->cache, sst->info.log_id, block);

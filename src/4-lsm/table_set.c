@@ -181,6 +181,7 @@ struct fetches {
 	unsigned nr;
 };
 
+/* recs end with the table. */
 static void add_fetches(struct fetches *fetches, const struct mls_table *table, const struct mls_index_rec *recs, size_t nr)
 {
 	uint64_t next = 0;
@@ -188,8 +189,7 @@ static void add_fetches(struct fetches *fetches, const struct mls_table *table, 
 	for (size_t i = 0; i < nr && fetches->nr < MLS_LOG_WANTS_MAX; i++) {
 		unsigned k = fetches->nr;
 
-		if (recs[i].hba != MLS_HBA_MISSING || recs[i].lba < table->meta.info.min_lba ||
-		    recs[i].lba > table->meta.info.max_lba)
+		if (recs[i].hba != MLS_HBA_MISSING || recs[i].lba < table->meta.info.min_lba)
 			continue;
 		if (mls_sst_fetch_begin(table->sst, recs[i].lba, &next, &fetches->fetch[k], &fetches->want[k]))
 			fetches->nr++;

@@ -42,6 +42,15 @@ static inline unsigned mls_table_set_level_nr(const struct mls_table_set *set, u
 	return set->first[level + 1] - set->first[level];
 }
 
+static inline uint64_t mls_table_set_nr_records(const struct mls_table_set *set)
+{
+	uint64_t nr = 0;
+
+	for (unsigned level = 0; level < MLS_NR_LEVELS; level++)
+		nr += set->level_records[level];
+	return nr;
+}
+
 /* The tables of `level` >= 1 that overlap [min_lba, max_lba]: [*from, *to). */
 void mls_table_set_overlap(const struct mls_table_set *set, unsigned level, uint64_t min_lba, uint64_t max_lba,
 			   unsigned *from, unsigned *to);

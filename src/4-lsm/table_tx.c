@@ -53,7 +53,7 @@ static bool index_fits_cache(struct mls_lsm *lsm)
 	bool fits;
 
 	pthread_mutex_lock(&lsm->mem_lock);
-	fits = mls_lsm_index_fits_cache_locked(lsm);
+	fits = mls_lsm_fits_cache(lsm, lsm->tables);
 	pthread_mutex_unlock(&lsm->mem_lock);
 	return fits;
 }
