@@ -220,9 +220,7 @@ static void take_ready(struct mls_read_ahead *ahead, struct window *window, uint
 	mls_count(&ahead->disk->count.ahead_used_blocks, nr_copied);
 	pthread_mutex_lock(&ahead->lock);
 	window->pins--;
-	window->changed_ns = mls_now_ns();
-	if (window->state == WINDOW_READY && window->lba + window->nr <= lba + nr)
-		set_state(ahead, window, WINDOW_FREE);
+	set_state(ahead, window, window->lba + window->nr <= lba + nr ? WINDOW_FREE : window->state);
 }
 
 void mls_read_ahead_take(struct mls_read_ahead *ahead, uint64_t lba, uint32_t nr, const struct mls_index_rec *recs,
