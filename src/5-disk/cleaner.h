@@ -5,7 +5,8 @@
  * Role     Keeps some runs free: picks the segments with the fewest live blocks, moves what is
  *          current out of them as ordinary writes, and frees them after the next sync. When that
  *          isn't enough it has the index compacted (dead blocks become known) and syncs early.
- * Idle     When nobody writes, it finds out what the discards of before have freed, closes up segments
+ * Pauses   When nobody writes, it makes room for the next burst and has what is scanned gathered (defrag.h).
+ * Idle     When nobody has for seconds, it finds out what the discards of before have freed, closes up segments
  *          that are half empty, and gives free runs back to the host (punch.h).
  * Reserve  User data may not take the last runs: they are for moves, and the very last for the
  *          index, so that cleaning can always go on.

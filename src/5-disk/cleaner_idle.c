@@ -2,8 +2,8 @@
 /*
  * cleaner_idle.c - what the cleaner does when nobody writes, or reads much.
  *
- * In a pause it makes room for the next burst. When the disk is idle it finds out what the discards of before have freed,
- * puts what is scanned in sequence (defrag.h), closes up segments, and gives free runs back to the host (punch.h).
+ * In a pause it makes room for the next burst and puts what is scanned in sequence (defrag.h). When the disk is idle it finds
+ * out what the discards of before have freed, closes up segments, and gives free runs back to the host (punch.h).
  */
 #include "5-disk/cleaner_internal.h"
 

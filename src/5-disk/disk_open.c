@@ -292,7 +292,7 @@ static int start_session(struct mls_disk *disk, const struct witness *witness, c
 	if (!err)
 		err = disk->opts.inline_work || disk->opts.no_defrag ? 0 : mls_defrag_new(&disk->defrag, disk);
 	if (!err)
-		err = mls_cleaner_new(&disk->cleaner, disk);	/* its syncs bury; when idle it has defrag work */
+		err = mls_cleaner_new(&disk->cleaner, disk);	/* its syncs bury; in pauses it has defrag work */
 	if (!err)
 		mls_backing_renew(&disk->backing);
 	return err;
