@@ -73,6 +73,18 @@ static inline void block_fill(uint8_t *block, uint64_t lba, uint64_t version)
 		memcpy(block + at, words, sizeof words);
 }
 
+/* The version that block holds, whole, as content of lba; not 0. */
+static inline uint64_t block_version(const uint8_t *block, uint64_t lba)
+{
+	uint8_t expected[MLS_BLOCK_BYTES];
+	uint64_t version;
+
+	memcpy(&version, block + 8, sizeof version);
+	block_fill(expected, lba, version);
+	ck_assert_mem_eq(block, expected, MLS_BLOCK_BYTES);
+	return version;
+}
+
 static inline int block_write(struct mls_disk *disk, uint64_t lba, uint64_t version)
 {
 	uint8_t block[MLS_BLOCK_BYTES];

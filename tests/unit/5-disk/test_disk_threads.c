@@ -70,11 +70,10 @@ static void *write_parts(void *arg)
 	return NULL;
 }
 
-/* A block is one whole version: its second word says which. */
+/* A block is one whole version. */
 static void *read_any(void *arg)
 {
 	static _Thread_local _Alignas(MLS_BLOCK_BYTES) uint8_t buf[16 * MLS_BLOCK_BYTES];
-	uint8_t expected[MLS_BLOCK_BYTES];
 	struct test_rand r;
 
 	test_rand_seed(&r, (uintptr_t)arg);
@@ -84,14 +83,8 @@ static void *read_any(void *arg)
 		for (unsigned i = 0; i < 16; i++)
 			before[i] = atomic_load(&newest[lba + i]);
 		ck_assert_int_eq(mls_disk_read(disk, lba * MLS_BLOCK_BYTES, buf, sizeof buf), 0);
-		for (unsigned i = 0; i < 16; i++) {
-			uint64_t version;
-
-			memcpy(&version, buf + i * MLS_BLOCK_BYTES + 8, sizeof version);
-			block_fill(expected, lba + i, version);
-			ck_assert_mem_eq(buf + i * MLS_BLOCK_BYTES, expected, MLS_BLOCK_BYTES);
-			ck_assert_uint_ge(version, before[i]);
-		}
+		for (unsigned i = 0; i < 16; i++)
+			ck_assert_uint_ge(block_version(buf + i * MLS_BLOCK_BYTES, lba + i), before[i]);
 	}
 	return NULL;
 }
